@@ -1,0 +1,270 @@
+/* mlxr: local language models from MLX / Hugging Face folders.
+ *
+ * The one public header of libmlxr. It has, from the bottom up: status and errors, logging, the
+ * tokenizer, chat templates, and the runner that turns a prompt into events.
+ *
+ * Rules that hold for every call:
+ * - A call that can fail returns an mlxr_status; MLXR_OK is 0. `err` may be NULL; when it is not, a
+ *   failed call leaves one line of text in it that names what failed, where, and what was wanted.
+ * - The library never exits, aborts, prints or reads the environment. Running out of memory is a status.
+ * - Strings in and out are UTF-8. Sizes are in bytes unless the name says otherwise.
+ * - open/close: something outside the process's memory stands behind the object (a file, a mapping, a
+ *   device). create/free: memory only. get: borrowed, the comment says until when. close and free take NULL.
+ * - Each object says which threads may use it.
+ */
+#ifndef MLXR_H
+#define MLXR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define MLXR_API __attribute__((visibility("default")))
+#else
+#define MLXR_API
+#endif
+
+/* ---- status and errors ------------------------------------------------------------------------ */
+
+/* X(name, what it means). The order is the numbers' order and is stable: new ones go to the end. */
+#define MLXR_STATUS_LIST(X)                                                                     \
+    X(OK, "ok")                                                                                 \
+    X(E_INVALID_ARGUMENT, "a caller's argument is out of its stated range")                     \
+    X(E_NOMEM, "out of memory")                                                                 \
+    X(E_IO, "a file could not be read or written")                                              \
+    X(E_NOT_FOUND, "a file, model or name does not exist")                                      \
+    X(E_FORMAT, "a file's content breaks its format")                                           \
+    X(E_UNSUPPORTED, "well-formed, but not supported here")                                     \
+    X(E_MODEL_PATH_MISSING, "no path is configured for a model id, or the path does not exist") \
+    X(E_CANCELLED, "the caller cancelled the work")                                             \
+    X(E_CONTEXT_OVERFLOW, "prompt and answer do not fit the context")                           \
+    X(E_TEMPLATE, "a chat template raised an error or failed to render")                        \
+    X(E_LIMIT, "a limit on size, depth or steps was reached")                                   \
+    X(E_DEVICE, "a device failed or is not there")                                              \
+    X(E_BUSY, "the object is in use")                                                           \
+    X(E_INTERNAL, "a mistake in mlxr itself")
+
+typedef enum mlxr_status {
+#define MLXR_STATUS_ENUM(name, text) MLXR_##name,
+    MLXR_STATUS_LIST(MLXR_STATUS_ENUM)
+#undef MLXR_STATUS_ENUM
+        MLXR_STATUS_COUNT
+} mlxr_status;
+
+/* Held by the caller, filled by a call that fails. */
+typedef struct mlxr_error {
+    mlxr_status code;
+    char message[4096]; /* one line, NUL-terminated; a longer one is cut and ends in "..." */
+} mlxr_error;
+
+/* "MLXR_E_NOMEM" and the like; never NULL. */
+MLXR_API const char *mlxr_status_name(mlxr_status status);
+/* The meaning in words; never NULL. */
+MLXR_API const char *mlxr_status_text(mlxr_status status);
+
+/* "0.1.0". */
+MLXR_API const char *mlxr_version(void);
+
+/* ---- logging and progress --------------------------------------------------------------------- */
+
+typedef enum mlxr_log_level { MLXR_LOG_DEBUG, MLXR_LOG_INFO, MLXR_LOG_WARN } mlxr_log_level;
+
+/* Where an object sends what is worth telling but is no error. fn NULL: nowhere. Called on the thread
+ * that makes the call which has something to tell; it must not call back into the object. */
+typedef struct mlxr_log {
+    void (*fn)(mlxr_log_level level, const char *message, void *ud);
+    void *ud;
+} mlxr_log;
+
+/* done of total, in bytes of weights, on the calling thread while a model loads. fn may be NULL. */
+typedef struct mlxr_progress {
+    void (*fn)(uint64_t done, uint64_t total, void *ud);
+    void *ud;
+} mlxr_progress;
+
+/* Frees what the library allocated for the caller (ids, texts). NULL is fine. */
+MLXR_API void mlxr_free(void *p);
+
+/* ---- tokenizer -------------------------------------------------------------------------------- */
+
+/* Text to token ids and back, from a Hugging Face tokenizer.json (or vocab.json + merges.txt).
+ * Immutable once open: any number of threads may share one without a lock. */
+typedef struct mlxr_tokenizer mlxr_tokenizer;
+
+/* path: a model folder, or a tokenizer.json itself. On success *out is the caller's; on failure it is
+ * NULL and err names the file and the place in it, or all the files looked for. */
+MLXR_API mlxr_status mlxr_tokenizer_open(mlxr_tokenizer **out, const char *path, mlxr_error *err);
+MLXR_API void mlxr_tokenizer_close(mlxr_tokenizer *tok);
+
+/* Encodes n_text bytes of UTF-8. *out_ids (free it with mlxr_free; NULL when there are none) and *out_n
+ * are set on success. add_special_tokens: run the post-processor that adds BOS, EOS and the like.
+ * Text that is not valid UTF-8 is MLXR_E_INVALID_ARGUMENT, with the offset of the bad byte. */
+MLXR_API mlxr_status mlxr_tokenizer_encode(int32_t **out_ids, size_t *out_n, const mlxr_tokenizer *tok,
+                                           const char *text, size_t n_text, bool add_special_tokens,
+                                           mlxr_error *err);
+
+/* Decodes ids to *out_text (NUL-terminated besides its *out_n bytes; free it with mlxr_free). Ids that no
+ * token has are passed over, as the reference does. Bytes that are no UTF-8 become U+FFFD. */
+MLXR_API mlxr_status mlxr_tokenizer_decode(char **out_text, size_t *out_n, const mlxr_tokenizer *tok,
+                                           const int32_t *ids, size_t n_ids, bool skip_special_tokens,
+                                           mlxr_error *err);
+
+/* One more than the largest id, added tokens included. */
+MLXR_API size_t mlxr_tokenizer_vocab_size(const mlxr_tokenizer *tok);
+/* The token's own form in the vocabulary ("Ġthe"), borrowed until close; NULL if id has none. */
+MLXR_API const char *mlxr_tokenizer_id_to_token(const mlxr_tokenizer *tok, int32_t id, size_t *n_bytes);
+/* -1 if there is no such token. Added tokens are looked up first. */
+MLXR_API int32_t mlxr_tokenizer_token_to_id(const mlxr_tokenizer *tok, const char *token, size_t n_bytes);
+/* Whether id is an added token marked special. */
+MLXR_API bool mlxr_tokenizer_is_special(const mlxr_tokenizer *tok, int32_t id);
+
+/* Text from ids as they come: the pieces' sum is what mlxr_tokenizer_decode gives for all the ids, and
+ * every piece is whole UTF-8 characters. Owned by one thread; borrows the tokenizer. */
+typedef struct mlxr_detokenizer mlxr_detokenizer;
+MLXR_API mlxr_status mlxr_detokenizer_create(mlxr_detokenizer **out, const mlxr_tokenizer *tok,
+                                             bool skip_special_tokens, mlxr_error *err);
+MLXR_API void mlxr_detokenizer_free(mlxr_detokenizer *d);
+/* The text that id makes certain, "" when more ids are needed first. *piece is borrowed until the next call. */
+MLXR_API mlxr_status mlxr_detokenizer_push(mlxr_detokenizer *d, int32_t id, const char **piece,
+                                           size_t *n_piece, mlxr_error *err);
+/* What is still held back; the detokenizer is then as new. */
+MLXR_API mlxr_status mlxr_detokenizer_finish(mlxr_detokenizer *d, const char **piece, size_t *n_piece,
+                                             mlxr_error *err);
+
+/* ---- chat templates --------------------------------------------------------------------------- */
+
+/* A Jinja chat template, with the language and the environment of transformers' apply_chat_template.
+ * Immutable once created: threads may share one. */
+typedef struct mlxr_template mlxr_template;
+
+/* name: what messages call it (a path, say). A syntax error is MLXR_E_TEMPLATE with its line. */
+MLXR_API mlxr_status mlxr_template_create(mlxr_template **out, const char *source, size_t n_source,
+                                          const char *name, mlxr_error *err);
+MLXR_API void mlxr_template_free(mlxr_template *t);
+
+/* Bounds on what a template may use; a breach is MLXR_E_LIMIT. */
+typedef struct mlxr_template_limits {
+    uint64_t max_steps;      /* evaluated nodes; default 50,000,000 */
+    size_t max_output_bytes; /* default 64 MiB */
+    size_t max_memory_bytes; /* of values made while rendering; default 512 MiB */
+    unsigned max_depth;      /* of nested evaluation, macro calls included; default 200 */
+} mlxr_template_limits;
+MLXR_API mlxr_template_limits mlxr_template_limits_default(void);
+
+/* Renders with the variables of a JSON object (context_json). now: seconds since the epoch for
+ * strftime_now, in the local time zone (TZ). limits may be NULL. *out_text: free it with mlxr_free.
+ * raise_exception in the template gives MLXR_E_TEMPLATE with its text. */
+MLXR_API mlxr_status mlxr_template_render(char **out_text, size_t *out_n, const mlxr_template *t,
+                                          const char *context_json, size_t n_context, int64_t now,
+                                          const mlxr_template_limits *limits, mlxr_error *err);
+
+/* ---- runner ----------------------------------------------------------------------------------- */
+
+/* Sampling, with Ollama's names. Fill it with mlxr_sampling_default first: 0 is a real value here. */
+typedef struct mlxr_sampling {
+    float temperature;     /* 0: greedy; default 0.8 */
+    int32_t top_k;         /* 0: off; default 40 */
+    float top_p;           /* 1: off; default 0.9 */
+    float min_p;           /* 0: off; default 0 */
+    float repeat_penalty;  /* 1: off; default 1 */
+    int32_t repeat_last_n; /* how many last tokens it looks at, prompt included; -1: all; default 64 */
+    int64_t seed;          /* < 0: a new one each time; default -1 */
+} mlxr_sampling;
+MLXR_API mlxr_sampling mlxr_sampling_default(void);
+
+/* One request. Fill it with mlxr_request_default first. All pointers are borrowed during the call. */
+typedef struct mlxr_request {
+    const char *prompt;        /* the user's text; with raw, the whole prompt as it is */
+    const char *system;        /* system text, or NULL */
+    const char *messages_json; /* instead of prompt and system: a JSON list of messages, or NULL */
+    const char *tools_json;    /* a JSON list of tools for the template, or NULL */
+    bool raw;                  /* no chat template, no special tokens but those the tokenizer itself adds */
+    int32_t max_tokens;        /* most tokens to generate; -1: until EOS or the context is full */
+    bool ignore_eos;
+    const char *const *stop; /* stop strings: cut from the answer, never leaked in part */
+    size_t n_stop;
+    mlxr_sampling sampling;
+} mlxr_request;
+MLXR_API mlxr_request mlxr_request_default(void);
+
+typedef enum mlxr_done_reason { MLXR_DONE_STOP, MLXR_DONE_LENGTH, MLXR_DONE_CANCELLED } mlxr_done_reason;
+/* "stop", "length", "cancelled". */
+MLXR_API const char *mlxr_done_reason_name(mlxr_done_reason reason);
+
+typedef struct mlxr_stats {
+    size_t prompt_token_count;
+    size_t generated_token_count; /* EOS is not counted */
+    uint64_t duration_ns;         /* of the whole call */
+    uint64_t prefill_ns;          /* the prompt's tokens, up to the first sampled token */
+    uint64_t decode_ns;           /* the tokens after the first */
+    uint64_t load_ns;             /* loading the model, when this call did it; else 0 */
+    mlxr_done_reason done_reason;
+} mlxr_stats;
+
+typedef enum mlxr_event_type { MLXR_EVENT_TOKEN, MLXR_EVENT_COMPLETED } mlxr_event_type;
+
+/* Events come in order: TOKEN any number of times, then COMPLETED once, and nothing after it. A call
+ * that fails or is cancelled ends without COMPLETED. */
+typedef struct mlxr_event {
+    mlxr_event_type type;
+    const char *text; /* TOKEN: a piece of the answer, whole UTF-8 characters, may be "" while a character
+                          or a stop string is incomplete. COMPLETED: the whole answer. NUL-terminated,
+                          borrowed during the callback */
+    size_t n_text;
+    int32_t id;              /* TOKEN: the sampled token's id; -1 for text that was held back */
+    const mlxr_stats *stats; /* COMPLETED only */
+} mlxr_event;
+
+/* Called on the thread that runs mlxr_runner_generate. May call mlxr_runner_cancel, nothing else of the runner. */
+typedef void (*mlxr_on_event)(const mlxr_event *event, void *ud);
+
+/* Runs models behind one adapter. generate is for one thread at a time (a second call meanwhile is
+ * MLXR_E_BUSY); cancel is for any thread and for signal handlers. */
+typedef struct mlxr_runner mlxr_runner;
+
+typedef enum mlxr_precision { MLXR_PRECISION_FAST, MLXR_PRECISION_EXACT } mlxr_precision;
+
+/* Fill it with mlxr_runner_options_default first. */
+typedef struct mlxr_runner_options {
+    const char *adapter; /* "native" (default) or "mock" */
+    const char *device;  /* "cpu" (default) or "ref"; native only */
+    mlxr_precision precision;
+    int32_t n_threads;     /* 0: one a core */
+    size_t context_length; /* tokens a sequence may hold; 0: the model's own, at most 8192 */
+    mlxr_log log;
+    mlxr_progress progress;
+} mlxr_runner_options;
+MLXR_API mlxr_runner_options mlxr_runner_options_default(void);
+
+/* Loads the model. model: a model folder; for "mock" a name that is only echoed. Strings are copied. */
+MLXR_API mlxr_status mlxr_runner_open(mlxr_runner **out, const char *model,
+                                      const mlxr_runner_options *options, mlxr_error *err);
+MLXR_API void mlxr_runner_close(mlxr_runner *runner);
+
+/* Runs one request to its end; events go to on_event as they happen. Cancelled: MLXR_E_CANCELLED within
+ * one token, everything of the request freed, the runner ready for the next. stats may be NULL; it is
+ * filled for a cancelled call too. */
+MLXR_API mlxr_status mlxr_runner_generate(mlxr_runner *runner, const mlxr_request *request,
+                                          mlxr_on_event on_event, void *ud, mlxr_stats *stats,
+                                          mlxr_error *err);
+/* Cancels the running generate, if there is one. Safe in a signal handler. */
+MLXR_API void mlxr_runner_cancel(mlxr_runner *runner);
+/* How the device calls itself ("cpu avx2, 2 threads"), borrowed until close. */
+MLXR_API const char *mlxr_runner_device_name(const mlxr_runner *runner);
+
+/* A model's folder by id, from a JSON file { "model-id": "path", ... }: relative paths are taken from that
+ * file's folder, "~" and "~/" expand to home (NULL: not expanded). *out_path: free it with mlxr_free.
+ * An id the file does not have, or a path that is not there: MLXR_E_MODEL_PATH_MISSING. */
+MLXR_API mlxr_status mlxr_model_path_resolve(char **out_path, const char *json_file, const char *model_id,
+                                             const char *home, mlxr_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,24 @@
+/* A pool of threads that run one function together: a decode step has hundreds of barriers, so workers spin
+ * briefly for the next call and then park. Owned by one thread, which is worker 0 itself. */
+#ifndef MLXR_POOL_H
+#define MLXR_POOL_H
+
+#include "base/base.h"
+
+typedef struct mlxr_pool mlxr_pool;
+
+/* n_threads includes the calling thread; 0: as many as the CPUs this process may run on. */
+mlxr_status mlxr_pool_create(mlxr_pool **out, size_t n_threads, mlxr_error *err);
+void mlxr_pool_free(mlxr_pool *pool); /* joins the workers */
+size_t mlxr_pool_n_threads(const mlxr_pool *pool);
+
+/* Runs fn(arg, i_thread, n_threads) once on every thread and returns when all are done. */
+typedef void (*mlxr_pool_fn)(void *arg, size_t i_thread, size_t n_threads);
+void mlxr_pool_run(mlxr_pool *pool, mlxr_pool_fn fn, void *arg);
+
+/* Runs fn over [0, n) in ranges of up to `grain`, handed out as threads become free; which thread takes which
+ * range is not fixed, so results must not depend on it. */
+typedef void (*mlxr_pool_range_fn)(void *arg, size_t begin, size_t end, size_t i_thread);
+void mlxr_pool_for(mlxr_pool *pool, size_t n, size_t grain, mlxr_pool_range_fn fn, void *arg);
+
+#endif

@@ -1,0 +1,99 @@
+/* device: runs programs. `ref` is scalar float32 C to read beside the papers and the oracle of all others; `cpu` is
+ * the fast one on every machine. Nobody outside this room knows a device's types.
+ *
+ * Threads: one thread owns a device and all that was made from it. Executables and states are closed before it. */
+#ifndef MLXR_DEVICE_H
+#define MLXR_DEVICE_H
+
+#include "model/program.h"
+
+typedef struct mlxr_device mlxr_device;
+typedef struct mlxr_executable mlxr_executable;
+typedef struct mlxr_state mlxr_state;
+
+typedef struct mlxr_device_options {
+    mlxr_precision precision;
+    size_t n_threads; /* 0: one a CPU this process may run on */
+    const char *isa;  /* cpu: NULL for the best the machine has, else "baseline", "avx2", "avx512" */
+    mlxr_log log;
+} mlxr_device_options;
+
+/* name: "cpu" or "ref"; another, or an ISA this machine lacks, is MLXR_E_DEVICE listing what there is. */
+mlxr_status mlxr_device_open(mlxr_device **out, const char *name, const mlxr_device_options *options,
+                             mlxr_error *err);
+void mlxr_device_close(mlxr_device *d);
+/* "cpu avx2, 2 threads"; borrowed until close. */
+const char *mlxr_device_description(const mlxr_device *d);
+
+/* The program is borrowed until the executable is freed. What the device cannot run is refused here,
+ * naming the operation (MLXR_E_UNSUPPORTED). */
+mlxr_status mlxr_device_compile(mlxr_executable **out, mlxr_device *d, const mlxr_program *program,
+                                mlxr_error *err);
+void mlxr_executable_free(mlxr_executable *e);
+
+/* Keys and values live in blocks of MLXR_KV_BLOCK positions. A block holds those positions' K and V of every slot;
+ * a sequence is a list of block ids: position p lies in block table[p / MLXR_KV_BLOCK]. */
+enum { MLXR_KV_BLOCK = 32 };
+size_t mlxr_executable_block_bytes(const mlxr_executable *e);
+mlxr_status mlxr_state_create(mlxr_state **out, mlxr_executable *e, size_t n_blocks, mlxr_error *err);
+void mlxr_state_free(mlxr_state *s);
+
+/* One step. Token t (id ids[t], at positions[t]) belongs to sequence seqs[t]. The tokens of one sequence are
+ * consecutive in the batch and in position, and all positions before them are in the state already. A token sees the
+ * positions up to its own, those of this batch included. Rows whose logits are wanted: `rows`, indices of tokens in
+ * rising order. Ids and positions are the caller's to check (0 <= id < V, position inside the block table). */
+typedef struct mlxr_block_table {
+    const uint32_t *blocks;
+    size_t n_blocks;
+} mlxr_block_table;
+
+typedef struct mlxr_batch {
+    size_t n_tokens;
+    const int32_t *ids;
+    const uint32_t *positions;
+    const uint32_t *seqs; /* index into tables */
+    const mlxr_block_table *tables;
+    size_t n_seqs;
+    const uint32_t *rows;
+    size_t n_rows;
+} mlxr_batch;
+
+/* logits: [n_rows, V], the caller's. A row's bits depend on its own sequence alone: not on the rest of the batch,
+ * on how the prompt was cut into steps, or on the number of threads (ref and cpu).
+ * *cancel (may be NULL) is looked at between operations: non-zero ends the step with MLXR_E_CANCELLED, and the
+ * positions of this batch are then undefined in the state. */
+mlxr_status mlxr_run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch, const volatile int *cancel,
+                     float *logits, mlxr_error *err);
+
+/* ---- what a device implements ---- */
+typedef struct mlxr_device_ops {
+    const char *name;
+    mlxr_status (*open)(mlxr_device **out, const mlxr_device_options *options, mlxr_error *err);
+    void (*close)(mlxr_device *d);
+    mlxr_status (*compile)(mlxr_executable **out, mlxr_device *d, const mlxr_program *program,
+                           mlxr_error *err);
+    void (*executable_free)(mlxr_executable *e);
+    size_t (*block_bytes)(const mlxr_executable *e);
+    mlxr_status (*state_create)(mlxr_state **out, mlxr_executable *e, size_t n_blocks, mlxr_error *err);
+    void (*state_free)(mlxr_state *s);
+    mlxr_status (*run)(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch, const volatile int *cancel,
+                       float *logits, mlxr_error *err);
+} mlxr_device_ops;
+
+/* A device's own structs begin with these. */
+struct mlxr_device {
+    const mlxr_device_ops *ops;
+    char description[128];
+};
+struct mlxr_executable {
+    mlxr_device *device;
+    const mlxr_program *program;
+};
+struct mlxr_state {
+    mlxr_executable *executable;
+    size_t n_blocks;
+};
+
+extern const mlxr_device_ops mlxr_device_ref, mlxr_device_cpu;
+
+#endif
