@@ -3,6 +3,9 @@
 
 #include "base/base.h"
 
+#undef mlxr_fail /* the analyzer's forms */
+#undef mlxr_fail_nomem
+
 const char *mlxr_status_name(mlxr_status status)
 {
     static const char *const names[] = {
