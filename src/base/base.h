@@ -164,6 +164,13 @@ static inline float mlxr_f16_to_f32(uint16_t h)
 uint16_t mlxr_f32_to_f16(float f);
 uint16_t mlxr_f32_to_bf16(float f);
 
+/* ---- cancelling: a flag set by another thread or a signal handler, looked at by the one that works ---- */
+
+static inline bool mlxr_cancelled(const volatile int *cancel)
+{
+    return cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED) != 0;
+}
+
 /* ---- clock, digest ---- */
 
 uint64_t mlxr_now_ns(void); /* monotonic */
