@@ -65,9 +65,8 @@ have() { # NAME TOOL...
 }
 
 tell_failure() { # LOG
-    printf -- '----- the end of %s\n' "$1"
-    tail -n 60 "$1"
-    printf -- '-----\n'
+    printf '     the end of %s:\n' "$1"
+    tail -n 60 "$1" | sed 's/^/     | /'
 }
 
 # stage NAME COMMAND...: one counted stage. ok then says how it went.
