@@ -1,5 +1,6 @@
-/* Imports of tiny llama files built in memory: every lossless type against gguf-py's values (ggml_types.safetensors),
- * names, row order, config.json, tokenizers, refusals, and imports that do not come to their end. */
+/* Imports of tiny llama files built in memory: every lossless type against gguf-py's values
+ * (ggml_types.safetensors), names, row order, config.json, tokenizers, refusals, and imports that do not come
+ * to their end. */
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>

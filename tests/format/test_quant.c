@@ -119,7 +119,8 @@ static void quantize_is_mlx_quantize(void **state)
     }
 }
 
-/* What MLX leaves undefined is a code inside the width here: no conversion out of range, whatever comes in. */
+/* What MLX leaves undefined is a code inside the width here: no conversion out of range, whatever comes
+ * in. */
 static void quantize_takes_any_float(void **state)
 {
     static const uint32_t odd[] = {0x7fc00000, 0xffc00000, 0x7f800000, 0xff800000,
