@@ -1,8 +1,9 @@
-/* Turns a llama-family GGUF file into an MLX folder: names, shapes and config.json here, the bytes of the weights in
- * gguf_weights.c, the tokenizer in gguf_tokenizer.c.
+/* Turns a llama-family GGUF file into an MLX folder: names, shapes and config.json here, the bytes of the
+ * weights in gguf_weights.c, the tokenizer in gguf_tokenizer.c.
  *
- * Names and the meaning of the keys follow llama.cpp's gguf-py (constants.py, tensor_mapping.py) and the class for
- * LlamaForCausalLM in convert_hf_to_gguf.py, backwards; config.json is what mlx-lm's llama reads. */
+ * Names and the meaning of the keys follow llama.cpp's gguf-py (constants.py, tensor_mapping.py) and the
+ * class for LlamaForCausalLM in convert_hf_to_gguf.py, backwards; config.json is what mlx-lm's llama
+ * reads. */
 #include "format/gguf.h"
 
 #include <math.h>
@@ -74,9 +75,9 @@ static mlxr_status get_uniform(int64_t *out, const import *im, const char *key, 
     return MLXR_OK;
 }
 
-static mlxr_status need(const import *im, const char *key, int64_t value)
+static mlxr_status missing(const import *im, const char *key)
 {
-    return value > 0 ? MLXR_OK : mlxr_fail(im->err, MLXR_E_FORMAT, "gguf: %s: no \"%s\"", im->path, key);
+    return mlxr_fail(im->err, MLXR_E_FORMAT, "gguf: %s: no \"%s\"", im->path, key);
 }
 
 /* What a llama of Hugging Face does not have: refused unless it is the value that changes nothing. */
@@ -114,7 +115,8 @@ static double rope_frequency(const llama *c, size_t i)
     return pow(c->rope_theta, -2.0 * (double)i / (double)c->head_dim);
 }
 
-/* What Llama 3.1's scaling divides a frequency by: 1 for short waves, factor for long ones, between in between. */
+/* What Llama 3.1's scaling divides a frequency by: 1 for short waves, factor for long ones, a blend in
+ * between. */
 static double llama3_divisor(double frequency, double factor, double low, double high, double original)
 {
     double wave = 2 * 3.14159265358979323846 / frequency, smooth;
@@ -125,9 +127,9 @@ static double llama3_divisor(double frequency, double factor, double low, double
     return 1 / ((1 - smooth) / factor + smooth);
 }
 
-/* rope_freqs.weight holds the divisors that the converter worked out from config.json's rope_scaling. low, high and
- * original only count in their ratios, so low is taken as 1; the rest is searched among what models use, Llama 3's
- * first, and is right if it gives the file's numbers. */
+/* rope_freqs.weight holds the divisors that the converter worked out from config.json's rope_scaling. low,
+ * high and original only count in their ratios, so low is taken as 1; the rest is searched among what models
+ * use, Llama 3's first, and is right if it gives the file's numbers. */
 static mlxr_status recover_llama3(import *im, const mlxr_gguf_tensor *t)
 {
     static const double highs[] = {4, 2, 8, 16, 32};
@@ -214,7 +216,7 @@ static mlxr_status read_config(import *im)
     mlxr_status st;
 
     if ((st = mlxr_gguf_get_str(&arch, im->g, "general.architecture", im->err)) != MLXR_OK) return st;
-    if (!arch.s) return mlxr_fail(im->err, MLXR_E_FORMAT, "gguf: %s: no \"general.architecture\"", im->path);
+    if (!arch.s) return missing(im, "general.architecture");
     if (arch.n != 5 || memcmp(arch.s, "llama", 5) != 0)
         return mlxr_fail(im->err, MLXR_E_UNSUPPORTED,
                          "gguf: %s: architecture \"%.*s\" is not supported, supported is llama", im->path,
@@ -225,7 +227,7 @@ static mlxr_status read_config(import *im)
     if ((st = get_uniform(&c->field, im, "llama." key, min, max)) != MLXR_OK) return st
 #define NEED(field, key, max) \
     GET(field, key, 1, max);  \
-    if ((st = need(im, "llama." key, c->field)) != MLXR_OK) return st
+    if (c->field < 1) return missing(im, "llama." key)
     NEED(num_hidden_layers, "block_count", MAX_LAYERS);
     NEED(hidden_size, "embedding_length", MAX_DIM);
     NEED(intermediate_size, "feed_forward_length", MAX_DIM);
