@@ -270,6 +270,10 @@ int cmd_logits(int argc, char **argv)
             goto done;
         }
     }
+    if (!feof(stdin)) { /* getline also ends when it cannot hold a line */
+        mlxr_fail(&err, MLXR_E_IO, "standard input could not be read");
+        code = cli_fail(cli.program, &err);
+    }
 done:
     mlxr_buf_clear(&out);
     free(line);

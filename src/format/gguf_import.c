@@ -1,8 +1,9 @@
-/* Turns a llama-family GGUF file into an MLX folder: names, shapes and config.json here, the bytes of the weights in
- * gguf_weights.c, the tokenizer in gguf_tokenizer.c.
+/* Turns a llama-family GGUF file into an MLX folder: names, shapes and config.json here, the bytes of the
+ * weights in gguf_weights.c, the tokenizer in gguf_tokenizer.c.
  *
- * Names and the meaning of the keys follow llama.cpp's gguf-py (constants.py, tensor_mapping.py) and the class for
- * LlamaForCausalLM in convert_hf_to_gguf.py, backwards; config.json is what mlx-lm's llama reads. */
+ * Names and the meaning of the keys follow llama.cpp's gguf-py (constants.py, tensor_mapping.py) and the
+ * class for LlamaForCausalLM in convert_hf_to_gguf.py, backwards; config.json is what mlx-lm's llama
+ * reads. */
 #include "format/gguf.h"
 
 #include <math.h>
@@ -36,6 +37,8 @@ typedef struct import {
     mlxr_error *err;
     llama config;
     mlxr_gguf_weights weights;
+    mlxr_gguf_vocab vocab;
+    mlxr_buf tokenizer, tokenizer_config; /* the files' texts */
     mlxr_arena arena;
 } import;
 
@@ -72,9 +75,9 @@ static mlxr_status get_uniform(int64_t *out, const import *im, const char *key, 
     return MLXR_OK;
 }
 
-static mlxr_status need(const import *im, const char *key, int64_t value)
+static mlxr_status missing(const import *im, const char *key)
 {
-    return value > 0 ? MLXR_OK : mlxr_fail(im->err, MLXR_E_FORMAT, "gguf: %s: no \"%s\"", im->path, key);
+    return mlxr_fail(im->err, MLXR_E_FORMAT, "gguf: %s: no \"%s\"", im->path, key);
 }
 
 /* What a llama of Hugging Face does not have: refused unless it is the value that changes nothing. */
@@ -112,7 +115,8 @@ static double rope_frequency(const llama *c, size_t i)
     return pow(c->rope_theta, -2.0 * (double)i / (double)c->head_dim);
 }
 
-/* What Llama 3.1's scaling divides a frequency by: 1 for short waves, factor for long ones, between in between. */
+/* What Llama 3.1's scaling divides a frequency by: 1 for short waves, factor for long ones, a blend in
+ * between. */
 static double llama3_divisor(double frequency, double factor, double low, double high, double original)
 {
     double wave = 2 * 3.14159265358979323846 / frequency, smooth;
@@ -123,9 +127,9 @@ static double llama3_divisor(double frequency, double factor, double low, double
     return 1 / ((1 - smooth) / factor + smooth);
 }
 
-/* rope_freqs.weight holds the divisors that the converter worked out from config.json's rope_scaling. low, high and
- * original only count in their ratios, so low is taken as 1; the rest is searched among what models use, Llama 3's
- * first, and is right if it gives the file's numbers. */
+/* rope_freqs.weight holds the divisors that the converter worked out from config.json's rope_scaling. low,
+ * high and original only count in their ratios, so low is taken as 1; the rest is searched among what models
+ * use, Llama 3's first, and is right if it gives the file's numbers. */
 static mlxr_status recover_llama3(import *im, const mlxr_gguf_tensor *t)
 {
     static const double highs[] = {4, 2, 8, 16, 32};
@@ -212,7 +216,7 @@ static mlxr_status read_config(import *im)
     mlxr_status st;
 
     if ((st = mlxr_gguf_get_str(&arch, im->g, "general.architecture", im->err)) != MLXR_OK) return st;
-    if (!arch.s) return mlxr_fail(im->err, MLXR_E_FORMAT, "gguf: %s: no \"general.architecture\"", im->path);
+    if (!arch.s) return missing(im, "general.architecture");
     if (arch.n != 5 || memcmp(arch.s, "llama", 5) != 0)
         return mlxr_fail(im->err, MLXR_E_UNSUPPORTED,
                          "gguf: %s: architecture \"%.*s\" is not supported, supported is llama", im->path,
@@ -223,7 +227,7 @@ static mlxr_status read_config(import *im)
     if ((st = get_uniform(&c->field, im, "llama." key, min, max)) != MLXR_OK) return st
 #define NEED(field, key, max) \
     GET(field, key, 1, max);  \
-    if ((st = need(im, "llama." key, c->field)) != MLXR_OK) return st
+    if (c->field < 1) return missing(im, "llama." key)
     NEED(num_hidden_layers, "block_count", MAX_LAYERS);
     NEED(hidden_size, "embedding_length", MAX_DIM);
     NEED(intermediate_size, "feed_forward_length", MAX_DIM);
@@ -497,8 +501,9 @@ static mlxr_status write_json(const import *im, const char *name, const json_t *
     return st;
 }
 
-static mlxr_status write_generation_config(const import *im, const mlxr_gguf_vocab *vocab)
+static mlxr_status write_generation_config(const import *im)
 {
+    const mlxr_gguf_vocab *vocab = &im->vocab;
     json_t *o = json_object();
     bool ok = o && set(o, "bos_token_id", id_of(vocab->bos)) && set(o, "eos_token_id", eos_of(vocab)) &&
               set(o, "pad_token_id", id_of(vocab->pad));
@@ -508,8 +513,9 @@ static mlxr_status write_generation_config(const import *im, const mlxr_gguf_voc
     return st;
 }
 
-static mlxr_status write_config(const import *im, const mlxr_gguf_vocab *vocab)
+static mlxr_status write_config(const import *im)
 {
+    const mlxr_gguf_vocab *vocab = &im->vocab;
     const llama *c = &im->config;
     json_t *o = json_object(), *quantization = quantization_of(im);
     bool own_head_dim = c->head_dim * c->num_attention_heads != c->hidden_size;
@@ -572,49 +578,64 @@ static mlxr_status check_folder(const import *im)
     return MLXR_OK;
 }
 
-static mlxr_status run(import *im)
+/* Everything that can be found wrong with the file, before the folder is touched. */
+static mlxr_status prepare(import *im)
 {
     const mlxr_gguf_import_options *o = im->options;
     mlxr_quant requant = {MLXR_QUANT_AFFINE, o->requantize_bits, o->requantize_group_size};
-    mlxr_buf tokenizer = {0}, tokenizer_config = {0};
-    mlxr_gguf_vocab vocab;
-    char *weights_path = NULL;
     mlxr_status st;
 
     if (o->requantize && !mlxr_quant_supported(requant))
         return mlxr_fail(im->err, MLXR_E_INVALID_ARGUMENT,
                          "gguf: requantizing to %u bits in groups of %u is not supported", o->requantize_bits,
                          o->requantize_group_size);
-    if ((st = check_folder(im)) != MLXR_OK) goto done;
-    if ((st = read_config(im)) != MLXR_OK) goto done;
-    if ((st = plan_tensors(im)) != MLXR_OK) goto done;
-    if ((st = mlxr_gguf_weights_prepare(&im->weights, im->path, o->requantize, requant, im->err)) != MLXR_OK)
-        goto done;
-    st = mlxr_gguf_tokenizer(&tokenizer, &tokenizer_config, &vocab, im->g, im->config.max_position_embeddings,
-                             &o->log, im->err);
-    if (st != MLXR_OK) goto done;
-    if (vocab.n_tokens > (size_t)im->config.vocab_size) {
-        st = mlxr_fail(im->err, MLXR_E_FORMAT,
-                       "gguf: %s: %zu tokens, but \"token_embd.weight\" has %lld rows", im->path,
-                       vocab.n_tokens, (long long)im->config.vocab_size);
-        goto done;
-    }
-    weights_path = mlxr_path_join(im->dir, "model.safetensors");
-    if (!weights_path) {
-        st = mlxr_fail_nomem(im->err, im->dir);
-        goto done;
-    }
+    if ((st = read_config(im)) != MLXR_OK) return st;
+    if ((st = plan_tensors(im)) != MLXR_OK) return st;
+    st = mlxr_gguf_weights_prepare(&im->weights, im->path, o->requantize, requant, im->err);
+    if (st != MLXR_OK) return st;
+    st = mlxr_gguf_tokenizer(&im->tokenizer, &im->tokenizer_config, &im->vocab, im->g,
+                             im->config.max_position_embeddings, &o->log, im->err);
+    if (st != MLXR_OK) return st;
+    if (im->vocab.n_tokens > (size_t)im->config.vocab_size)
+        return mlxr_fail(im->err, MLXR_E_FORMAT,
+                         "gguf: %s: %zu tokens, but \"token_embd.weight\" has %lld rows", im->path,
+                         im->vocab.n_tokens, (long long)im->config.vocab_size);
+    return MLXR_OK;
+}
+
+static mlxr_status write_folder(import *im)
+{
+    char *weights_path = mlxr_path_join(im->dir, "model.safetensors");
+    mlxr_status st;
+
+    if (!weights_path) return mlxr_fail_nomem(im->err, im->dir);
     if ((st = mlxr_make_dirs(im->dir, im->err)) != MLXR_OK) goto done;
-    if ((st = mlxr_gguf_weights_write(&im->weights, weights_path, &o->progress, im->err)) != MLXR_OK)
-        goto done;
-    if ((st = write_text(im, "tokenizer.json", &tokenizer)) != MLXR_OK) goto done;
-    if ((st = write_text(im, "tokenizer_config.json", &tokenizer_config)) != MLXR_OK) goto done;
-    if ((st = write_generation_config(im, &vocab)) != MLXR_OK) goto done;
-    st = write_config(im, &vocab);
+    st = mlxr_gguf_weights_write(&im->weights, weights_path, &im->options->progress, im->err);
+    if (st != MLXR_OK) goto done;
+    if ((st = write_text(im, "tokenizer.json", &im->tokenizer)) != MLXR_OK) goto done;
+    if ((st = write_text(im, "tokenizer_config.json", &im->tokenizer_config)) != MLXR_OK) goto done;
+    if ((st = write_generation_config(im)) != MLXR_OK) goto done;
+    st = write_config(im);
 done:
     free(weights_path);
-    mlxr_buf_clear(&tokenizer);
-    mlxr_buf_clear(&tokenizer_config);
+    return st;
+}
+
+static void import_clear(import *im)
+{
+    mlxr_gguf_weights_clear(&im->weights);
+    mlxr_buf_clear(&im->tokenizer);
+    mlxr_buf_clear(&im->tokenizer_config);
+    mlxr_arena_clear(&im->arena);
+}
+
+mlxr_status mlxr_gguf_import_check(const mlxr_gguf *g, const mlxr_gguf_import_options *options,
+                                   mlxr_error *err)
+{
+import im = {.g = g, .path = mlxr_gguf_path(g), .options = options, .err = err };
+    mlxr_status st = prepare(&im);
+
+    import_clear(&im);
     return st;
 }
 
@@ -622,10 +643,11 @@ mlxr_status mlxr_gguf_import_open(const mlxr_gguf *g, const char *dir,
                                   const mlxr_gguf_import_options *options, mlxr_error *err)
 {
 import im = {.g = g, .path = mlxr_gguf_path(g), .dir = dir, .options = options, .err = err };
-    mlxr_status st = run(&im);
+    mlxr_status st = check_folder(&im);
 
-    mlxr_gguf_weights_clear(&im.weights);
-    mlxr_arena_clear(&im.arena);
+    if (st == MLXR_OK) st = prepare(&im);
+    if (st == MLXR_OK) st = write_folder(&im);
+    import_clear(&im);
     return st;
 }
 
