@@ -28,18 +28,22 @@ typedef struct mlxr_tensor {
 typedef struct mlxr_checkpoint mlxr_checkpoint;
 
 /* dir: a folder with model.safetensors.index.json and its shards, or with model.safetensors, or with
- * model*.safetensors. Errors name the file and the tensor: header too long for the file or over 100 MB, not JSON,
+ * model*.safetensors. An index none of whose files exist counts for nothing beside a model.safetensors. Tensors of a
+ * shard that the index does not list are there too. Errors name the file and the tensor: header too long for the file or over 100 MB, not JSON,
  * unknown dtype, shape overflow, offsets out of range, overlapping, with holes, or not the shape's bytes,
  * a name twice (in one file or two), a shard of the index that is missing or lacks a tensor, a truncated file. */
 mlxr_status mlxr_checkpoint_open(mlxr_checkpoint **out, const char *dir, mlxr_error *err);
 mlxr_status mlxr_checkpoint_open_file(mlxr_checkpoint **out, const char *path, mlxr_error *err);
+/* One file's bytes at hand, borrowed until close; name: what messages call them. */
+mlxr_status mlxr_checkpoint_open_bytes(mlxr_checkpoint **out, const void *data, size_t n_bytes,
+                                       const char *name, mlxr_error *err);
 void mlxr_checkpoint_close(mlxr_checkpoint *c);
 
 size_t mlxr_checkpoint_count(const mlxr_checkpoint *c);
 const mlxr_tensor *mlxr_checkpoint_get(const mlxr_checkpoint *c, size_t i); /* in the order of the files */
 const mlxr_tensor *mlxr_checkpoint_find(const mlxr_checkpoint *c, const char *name); /* NULL when absent */
 uint64_t mlxr_checkpoint_bytes(const mlxr_checkpoint *c);                            /* of all files */
-/* Asks the system to read the files in, telling progress as it goes. */
+/* Reads the files into the page cache, telling progress as it goes. */
 void mlxr_checkpoint_prefetch(const mlxr_checkpoint *c, const mlxr_progress *progress);
 
 /* Writes one safetensors file, tensors in the order added; data is borrowed until commit. */

@@ -57,7 +57,7 @@ typedef struct mlxr_quant {
     unsigned bits, group_size;
 } mlxr_quant;
 
-/* Whether the kernels exist: bits 2, 3, 4, 5, 6, 8 and groups 32, 64, 128. */
+/* Whether the kernels exist: none, or affine with bits 2, 3, 4, 5, 6, 8 and groups 32, 64, 128. */
 bool mlxr_quant_supported(mlxr_quant q);
 
 /* A weight matrix [n_rows, n_cols] as it lies in the file; a vector is one row. Borrowed bytes. */
@@ -71,15 +71,17 @@ typedef struct mlxr_matrix {
 } mlxr_matrix;
 
 size_t mlxr_matrix_bytes(const mlxr_matrix *m); /* data, scales and biases: what one pass reads */
-/* Row i as n_cols floats, bit-equal to MLX's dequantize in float32. */
+/* Row i as n_cols floats: scale and bias widened exactly to float32, the product rounded, then the sum, which is
+ * bit-equal to mx.dequantize(w, scales.astype(float32), biases.astype(float32)). (With f16 or bf16 scales MLX itself
+ * rounds both steps to that type, so a model run in half precision sees slightly other weights.) */
 void mlxr_matrix_row(const mlxr_matrix *m, size_t i, float *out);
 /* Element i of a run of f16, bf16 or f32 values at p (any alignment). */
 float mlxr_load_float(const void *p, mlxr_dtype dtype, size_t i);
 void mlxr_store_float(void *p, mlxr_dtype dtype, size_t i, float value);
 
-/* Quantizes n_cols floats (a multiple of group_size) of one row as mx.quantize does: packed [n_cols * bits / 8]
- * bytes, scales and biases [n_cols / group_size], in float32; the caller rounds these to the dtype it stores
- * before the call through `dtype`: the codes are chosen for the scales as stored. */
+/* Quantizes n_cols floats (a multiple of group_size) of one row as mx.quantize does for an array of this dtype:
+ * packed [n_cols * bits / 8] bytes, scales and biases [n_cols / group_size] rounded to dtype (F16, BF16, F32). Like
+ * there, w is expected to hold values of that dtype, and the codes are chosen before scale and bias are rounded. */
 void mlxr_affine_quantize_row(const float *w, size_t n_cols, mlxr_quant quant, mlxr_dtype dtype, void *packed,
                               void *scales, void *biases);
 

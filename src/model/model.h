@@ -29,11 +29,21 @@ extern const mlxr_family *const mlxr_families[]; /* NULL-terminated */
 mlxr_status mlxr_rope_frequencies(float *inv_freq, size_t n_rot, float *scale, const mlxr_config *config,
                                   mlxr_error *err);
 
+/* Matches every weight of the program with a tensor and fills its mlxr_matrix: NAME.weight, and NAME.scales and
+ * NAME.biases where config.json's "quantization" says so. All missing, extra and misshapen tensors are in one
+ * message. The checkpoint must outlive the program's use. */
+mlxr_status mlxr_weights_bind(mlxr_program *program, const mlxr_checkpoint *checkpoint,
+                              const mlxr_family *family, const mlxr_config *config, mlxr_error *err);
+
 typedef struct mlxr_model mlxr_model;
 
 /* dir: a folder with config.json and *.safetensors. Missing, extra and misshapen tensors are all in one message;
  * an unknown model_type lists the known ones. */
 mlxr_status mlxr_model_open(mlxr_model **out, const char *dir, mlxr_error *err);
+/* The same from parts at hand. what: how messages call the config. On success both parts are the model's; on
+ * failure they stay the caller's. */
+mlxr_status mlxr_model_open_parts(mlxr_model **out, json_t *config, mlxr_checkpoint *checkpoint,
+                                  const char *what, mlxr_error *err);
 void mlxr_model_close(mlxr_model *m);
 const mlxr_program *mlxr_model_program(const mlxr_model *m);       /* borrowed until close */
 const mlxr_checkpoint *mlxr_model_checkpoint(const mlxr_model *m); /* borrowed until close */

@@ -1,0 +1,261 @@
+/* The ref device: what a program needs is laid out at compile; a step runs its operations one after the other. */
+#include "device/ref/ref.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef void (*ref_fn)(const ref_step *s, const mlxr_op *op);
+
+/* By kind; a kind without a function is refused at compile. */
+static const ref_fn functions[MLXR_OP_COUNT] = {
+    [MLXR_OP_EMBED] = mlxr_ref_embed,       [MLXR_OP_LINEAR] = mlxr_ref_linear,
+    [MLXR_OP_RMS_NORM] = mlxr_ref_rms_norm, [MLXR_OP_ROPE] = mlxr_ref_rope,
+    [MLXR_OP_ATTEND] = mlxr_ref_attend,     [MLXR_OP_ACT_MUL] = mlxr_ref_act_mul,
+    [MLXR_OP_ADD] = mlxr_ref_add,           [MLXR_OP_SCALE] = mlxr_ref_scale,
+};
+
+static mlxr_status ref_open(mlxr_device **out, const mlxr_device_options *options, mlxr_error *err)
+{
+    mlxr_device *d = calloc(1, sizeof *d);
+
+    (void)options; /* always exact, always one thread */
+    *out = NULL;
+    if (!d) return mlxr_fail_nomem(err, "device ref");
+    d->ops = &mlxr_device_ref;
+    snprintf(d->description, sizeof d->description, "ref, 1 thread");
+    *out = d;
+    return MLXR_OK;
+}
+
+static void ref_close(mlxr_device *d)
+{
+    free(d);
+}
+
+/* ---- compile ---- */
+
+static void ref_executable_free(mlxr_executable *base)
+{
+    ref_executable *e = (ref_executable *)base;
+
+    if (e->regs)
+        for (size_t r = 0; r < base->program->n_regs; r++) free(e->regs[r]);
+    free(e->regs);
+    free(e->slot_offset);
+    free(e->in_tail);
+    free(e->ids);
+    free(e->positions);
+    free(e->seqs);
+    free(e->row);
+    free(e->scores);
+    free(e->sum);
+    free(e);
+}
+
+/* The registers that operations before the tail touch hold a row for every token; the others only wanted rows. */
+static void find_tail(ref_executable *e, const mlxr_program *p)
+{
+    e->i_tail = 0;
+    for (size_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == MLXR_OP_ATTEND) e->i_tail = i + 1;
+    for (size_t r = 0; r < p->n_regs; r++) e->in_tail[r] = true;
+    for (size_t i = 0; i < e->i_tail; i++) {
+        const mlxr_op *op = &p->ops[i];
+        const mlxr_reg_id used[] = {op->dst, op->a, op->b, op->c};
+        for (size_t j = 0; j < MLXR_COUNT(used); j++)
+            if (used[j] != MLXR_NONE) e->in_tail[used[j]] = false;
+    }
+}
+
+/* Every slot's keys, then its values, one slot after the other; false when a block would not fit a size_t. */
+static bool lay_out_block(ref_executable *e, const mlxr_program *p)
+{
+    size_t total = 0;
+
+    for (size_t i = 0; i < p->n_slots; i++) {
+        const mlxr_slot *sl = &p->slots[i];
+        size_t floats;
+        e->slot_offset[i] = total;
+        if (!mlxr_mul_size(&floats, sl->n_kv_heads * (sl->k_head_dim + sl->v_head_dim), MLXR_KV_BLOCK) ||
+            !mlxr_add_size(&total, total, floats))
+            return false;
+        if (sl->v_head_dim > e->max_v_head_dim) e->max_v_head_dim = sl->v_head_dim;
+    }
+    e->block_floats = total;
+    return total <= SIZE_MAX / sizeof(float);
+}
+
+static mlxr_status ref_compile(mlxr_executable **out, mlxr_device *d, const mlxr_program *p, mlxr_error *err)
+{
+    ref_executable *e = calloc(1, sizeof *e);
+    mlxr_status st = MLXR_OK;
+
+    *out = NULL;
+    if (!e) return mlxr_fail_nomem(err, "device ref");
+    e->base.device = d;
+    e->base.program = p;
+    e->regs = mlxr_calloc_array(p->n_regs, sizeof *e->regs);
+    e->slot_offset = mlxr_calloc_array(p->n_slots, sizeof *e->slot_offset);
+    e->in_tail = mlxr_calloc_array(p->n_regs, sizeof *e->in_tail);
+    for (size_t i = 0; i < p->n_ops && st == MLXR_OK; i++)
+        if ((unsigned)p->ops[i].kind >= MLXR_OP_COUNT || !functions[p->ops[i].kind])
+            st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "device ref: operation %zu (%s) is not supported", i,
+                           mlxr_op_name(p->ops[i].kind));
+    for (size_t i = 0; i < p->n_weights && st == MLXR_OK; i++) {
+        if (!mlxr_quant_supported(p->weights[i].m.quant))
+            st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "device ref: %s%s: quantization is not supported",
+                           p->weights[i].name, p->weights[i].suffix);
+        if (p->weights[i].n_cols > e->row_floats) e->row_floats = p->weights[i].n_cols;
+    }
+    if (st == MLXR_OK && (!e->regs || !e->slot_offset || !e->in_tail || !lay_out_block(e, p)))
+        st = mlxr_fail_nomem(err, "device ref");
+    if (st == MLXR_OK) {
+        e->row = mlxr_malloc_array(e->row_floats, sizeof *e->row);
+        e->sum = mlxr_malloc_array(e->max_v_head_dim, sizeof *e->sum);
+        if (!e->row || !e->sum) st = mlxr_fail_nomem(err, "device ref");
+    }
+    if (st == MLXR_OK) {
+        find_tail(e, p);
+        *out = &e->base;
+        return MLXR_OK;
+    }
+    ref_executable_free(&e->base);
+    return st;
+}
+
+/* ---- state ---- */
+
+static size_t ref_block_bytes(const mlxr_executable *base)
+{
+    return ((const ref_executable *)base)->block_floats * sizeof(float);
+}
+
+static void ref_state_free(mlxr_state *base)
+{
+    ref_state *s = (ref_state *)base;
+
+    free(s->blocks);
+    free(s);
+}
+
+static mlxr_status ref_state_create(mlxr_state **out, mlxr_executable *base, size_t n_blocks, mlxr_error *err)
+{
+    ref_state *s = calloc(1, sizeof *s);
+
+    *out = NULL;
+    if (s) s->blocks = mlxr_calloc_array(n_blocks, ref_block_bytes(base));
+    if (!s || !s->blocks) {
+        free(s);
+        return mlxr_fail(err, MLXR_E_NOMEM,
+                         "device ref: out of memory for %zu blocks of %zu bytes of keys and values", n_blocks,
+                         ref_block_bytes(base));
+    }
+    s->base.executable = base;
+    s->base.n_blocks = n_blocks;
+    *out = &s->base;
+    return MLXR_OK;
+}
+
+/* ---- a step ---- */
+
+/* A bigger block in place of *p, whose content is no longer needed; *p stays valid when there is none. */
+static bool replace(void *p, size_t n, size_t size)
+{
+    void **at = p, *bigger = mlxr_malloc_array(n, size);
+
+    if (!bigger) return false;
+    free(*at);
+    *at = bigger;
+    return true;
+}
+
+static bool reserve(ref_executable *e, const mlxr_batch *batch)
+{
+    const mlxr_program *p = e->base.program;
+    size_t n_tokens = batch->n_tokens, n_rows = batch->n_rows, n_positions = 0;
+
+    for (size_t t = 0; t < n_tokens; t++)
+        if (batch->positions[t] >= n_positions) n_positions = (size_t)batch->positions[t] + 1;
+    if (n_positions > e->cap_scores) {
+        if (!replace(&e->scores, n_positions, sizeof *e->scores)) return false;
+        e->cap_scores = n_positions;
+    }
+    if (n_tokens > e->cap_tokens) {
+        e->cap_tokens = 0; /* whatever fails below, the next step starts over */
+        if (!replace(&e->ids, n_tokens, sizeof *e->ids) ||
+            !replace(&e->positions, n_tokens, sizeof *e->positions) ||
+            !replace(&e->seqs, n_tokens, sizeof *e->seqs))
+            return false;
+        for (size_t r = 0; r < p->n_regs; r++)
+            if (!e->in_tail[r] && !replace(&e->regs[r], n_tokens, p->regs[r].width * sizeof(float)))
+                return false;
+        e->cap_tokens = n_tokens;
+    }
+    if (n_rows > e->cap_rows) {
+        e->cap_rows = 0;
+        for (size_t r = 0; r < p->n_regs; r++)
+            if (e->in_tail[r] && !replace(&e->regs[r], n_rows, p->regs[r].width * sizeof(float)))
+                return false;
+        e->cap_rows = n_rows;
+    }
+    return true;
+}
+
+/* Moves the wanted rows to the front. They rise, so no row is overwritten before it has moved. */
+static void keep_rows(ref_step *s, const mlxr_batch *batch)
+{
+    ref_executable *e = s->e;
+
+    for (size_t r = 0; r < s->p->n_regs; r++) {
+        size_t width = s->p->regs[r].width;
+        for (size_t i = 0; i < batch->n_rows && !e->in_tail[r]; i++)
+            memmove(s->regs[r] + i * width, s->regs[r] + batch->rows[i] * width, width * sizeof(float));
+    }
+    for (size_t i = 0; i < batch->n_rows; i++) {
+        e->ids[i] = e->ids[batch->rows[i]];
+        e->positions[i] = e->positions[batch->rows[i]];
+        e->seqs[i] = e->seqs[batch->rows[i]];
+    }
+    s->n = batch->n_rows;
+}
+
+static mlxr_status ref_run(mlxr_executable *base, mlxr_state *state, const mlxr_batch *batch,
+                           const volatile int *cancel, float *logits, mlxr_error *err)
+{
+    ref_executable *e = (ref_executable *)base;
+    const mlxr_program *p = base->program;
+    ref_step s = {.e = e, .state = (ref_state *)state, .p = p, .n = batch->n_tokens, .tables = batch->tables};
+
+    if (!reserve(e, batch))
+        return mlxr_fail(err, MLXR_E_NOMEM, "device ref: out of memory for a step of %zu tokens",
+                         batch->n_tokens);
+    s.regs = e->regs;
+    s.ids = e->ids;
+    s.positions = e->positions;
+    s.seqs = e->seqs;
+    memcpy(e->ids, batch->ids, batch->n_tokens * sizeof *e->ids);
+    memcpy(e->positions, batch->positions, batch->n_tokens * sizeof *e->positions);
+    memcpy(e->seqs, batch->seqs, batch->n_tokens * sizeof *e->seqs);
+    for (size_t i = 0; i < p->n_ops; i++) {
+        if (i == e->i_tail) keep_rows(&s, batch);
+        if (s.n == 0) return MLXR_OK;
+        if (cancel && *cancel)
+            return mlxr_fail(err, MLXR_E_CANCELLED, "device ref: cancelled before operation %zu (%s)", i,
+                             mlxr_op_name(p->ops[i].kind));
+        functions[p->ops[i].kind](&s, &p->ops[i]);
+    }
+    memcpy(logits, e->regs[p->logits], s.n * p->vocab_size * sizeof *logits);
+    return MLXR_OK;
+}
+
+const mlxr_device_ops mlxr_device_ref = {
+    .name = "ref",
+    .open = ref_open,
+    .close = ref_close,
+    .compile = ref_compile,
+    .executable_free = ref_executable_free,
+    .block_bytes = ref_block_bytes,
+    .state_create = ref_state_create,
+    .state_free = ref_state_free,
+    .run = ref_run,
+};

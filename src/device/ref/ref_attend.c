@@ -1,0 +1,72 @@
+/* ATTEND: keys and values go to the cache, then each head of each token looks at the positions it may see. */
+#include <math.h>
+
+#include "device/ref/ref.h"
+
+/* Keys of one cached position: [Hkv * Dk], the values [Hkv * Dv] of its block after all its keys.
+ *
+ *     block:  slot 0: K of 32 positions, V of 32 positions; slot 1: ... */
+static float *keys_at(const ref_step *s, mlxr_slot_id slot, uint32_t seq, size_t position)
+{
+    const mlxr_slot *sl = &s->p->slots[slot];
+    size_t block = s->tables[seq].blocks[position / MLXR_KV_BLOCK];
+
+    return s->state->blocks + block * s->e->block_floats + s->e->slot_offset[slot] +
+           position % MLXR_KV_BLOCK * sl->n_kv_heads * sl->k_head_dim;
+}
+
+static float *values_at(const ref_step *s, mlxr_slot_id slot, uint32_t seq, size_t position)
+{
+    const mlxr_slot *sl = &s->p->slots[slot];
+    size_t block = s->tables[seq].blocks[position / MLXR_KV_BLOCK];
+
+    return s->state->blocks + block * s->e->block_floats + s->e->slot_offset[slot] +
+           MLXR_KV_BLOCK * sl->n_kv_heads * sl->k_head_dim +
+           position % MLXR_KV_BLOCK * sl->n_kv_heads * sl->v_head_dim;
+}
+
+/* dst[Dv] = sum over positions of softmax(scale * q K^T) V, for one head at the last of the positions. */
+static void attend_head(const ref_step *s, const mlxr_op *op, uint32_t seq, size_t position, size_t i_kv_head,
+                        const float *q, float *dst)
+{
+    mlxr_slot_id slot = op->u.attend.slot;
+    const mlxr_slot *sl = &s->p->slots[slot];
+    size_t Dk = sl->k_head_dim, Dv = sl->v_head_dim;
+    size_t begin = sl->window && position >= sl->window ? position + 1 - sl->window : 0;
+    float *scores = s->e->scores, max = -INFINITY;
+    double total = 0, *sum = s->e->sum;
+
+    for (size_t p = begin; p <= position; p++) {
+        const float *k = keys_at(s, slot, seq, p) + i_kv_head * Dk;
+        double dot = 0;
+        for (size_t i = 0; i < Dk; i++) dot += (double)q[i] * k[i];
+        scores[p - begin] = (float)(dot * op->u.attend.scale);
+        max = fmaxf(max, scores[p - begin]);
+    }
+    for (size_t i = 0; i < Dv; i++) sum[i] = 0;
+    for (size_t p = begin; p <= position; p++) {
+        const float *v = values_at(s, slot, seq, p) + i_kv_head * Dv;
+        double weight = exp((double)scores[p - begin] - max);
+        total += weight;
+        for (size_t i = 0; i < Dv; i++) sum[i] += weight * v[i];
+    }
+    for (size_t i = 0; i < Dv; i++) dst[i] = (float)(sum[i] / total);
+}
+
+/* a: q [T, Hq * Dk], b: k [T, Hkv * Dk], c: v [T, Hkv * Dv]; head h of q reads head h / (Hq / Hkv) of k and v. */
+void mlxr_ref_attend(const ref_step *s, const mlxr_op *op)
+{
+    const mlxr_slot *sl = &s->p->slots[op->u.attend.slot];
+    size_t Hq = op->u.attend.n_heads, Hkv = sl->n_kv_heads, Dk = sl->k_head_dim, Dv = sl->v_head_dim;
+
+    for (size_t t = 0; t < s->n; t++) {
+        memcpy(keys_at(s, op->u.attend.slot, s->seqs[t], s->positions[t]), s->regs[op->b] + t * Hkv * Dk,
+               Hkv * Dk * sizeof(float));
+        memcpy(values_at(s, op->u.attend.slot, s->seqs[t], s->positions[t]), s->regs[op->c] + t * Hkv * Dv,
+               Hkv * Dv * sizeof(float));
+    }
+    for (size_t t = 0; t < s->n; t++)
+        for (size_t h = 0; h < Hq; h++)
+            attend_head(s, op, s->seqs[t], s->positions[t], h / (Hq / Hkv),
+                        s->regs[op->a] + (t * Hq + h) * Dk, s->regs[op->dst] + (t * Hq + h) * Dv);
+}

@@ -1,0 +1,23 @@
+/* RMS_NORM (arXiv 1910.07467). */
+#include <math.h>
+
+#include "device/ref/ref.h"
+
+/* For each run of `width` values: dst = a / sqrt(mean(a^2) + eps) * (offset + weight) */
+void mlxr_ref_rms_norm(const ref_step *s, const mlxr_op *op)
+{
+    const mlxr_matrix *w = &s->p->weights[op->weight].m;
+    size_t width = op->u.norm.width, n_runs = s->n * s->p->regs[op->dst].width / width;
+
+    for (size_t r = 0; r < n_runs; r++) {
+        const float *a = s->regs[op->a] + r * width;
+        float *dst = s->regs[op->dst] + r * width;
+        double sum = 0;
+        float inverse;
+
+        for (size_t i = 0; i < width; i++) sum += (double)a[i] * a[i];
+        inverse = (float)(1 / sqrt(sum / (double)width + op->u.norm.eps));
+        for (size_t i = 0; i < width; i++)
+            dst[i] = a[i] * inverse * (op->u.norm.offset + mlxr_load_float(w->data, w->dtype, i));
+    }
+}

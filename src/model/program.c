@@ -1,0 +1,500 @@
+/* Programs: the builder with its checks, and their end. A family's mistake and a hostile config.json both end
+ * here as one message that names the operation, the registers and the widths. */
+#include "model/program.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Floats a token in one register, and elements in one dimension of a weight: far above any real model, and low
+ * enough that a row of float32 and the product of two such numbers fit a size_t. */
+#define MAX_WIDTH ((size_t)1 << 28)
+
+struct mlxr_builder {
+    mlxr_program *p;
+    mlxr_strtab weights; /* tensor name (name + suffix) -> index into p->weights */
+    bool *written;       /* [cap_regs] whether an operation so far writes the register */
+    size_t cap_regs, cap_weights, cap_slots, cap_ops;
+    mlxr_error err; /* the first failure; code MLXR_OK: none */
+};
+
+const char *mlxr_op_name(mlxr_op_kind k)
+{
+    static const char *const names[] = {
+#define NAME(name, text) #name,
+        MLXR_OP_LIST(NAME)
+#undef NAME
+    };
+    return (unsigned)k < MLXR_OP_COUNT ? names[k] : "?";
+}
+
+const char *mlxr_act_name(mlxr_act a)
+{
+    switch (a) {
+    case MLXR_ACT_SILU: return "silu";
+    }
+    return "?";
+}
+
+mlxr_op mlxr_op_init(mlxr_op_kind kind, int32_t i_layer)
+{
+    mlxr_op op = {.kind = kind,
+                  .i_layer = i_layer,
+                  .dst = MLXR_NONE,
+                  .a = MLXR_NONE,
+                  .b = MLXR_NONE,
+                  .c = MLXR_NONE,
+                  .weight = MLXR_NONE,
+                  .bias = MLXR_NONE};
+    return op;
+}
+
+/* ---- the growing program ---- */
+
+mlxr_status mlxr_builder_create(mlxr_builder **out, const char *family, mlxr_error *err)
+{
+    mlxr_builder *b = calloc(1, sizeof *b);
+
+    *out = NULL;
+    if (!b) return mlxr_fail_nomem(err, "model program");
+    b->p = calloc(1, sizeof *b->p);
+    if (b->p) b->p->family = mlxr_arena_strndup(&b->p->arena, family, strlen(family));
+    if (!b->p || !b->p->family) {
+        mlxr_builder_free(b);
+        return mlxr_fail_nomem(err, "model program");
+    }
+    *out = b;
+    return MLXR_OK;
+}
+
+/* While it is built, the arrays of a program lie on the heap, where they can grow; its names and numbers are
+ * in the arena from the start. */
+static void free_growing(mlxr_program *p)
+{
+    free(p->regs);
+    free(p->weights);
+    free(p->slots);
+    free(p->ops);
+    mlxr_arena_clear(&p->arena);
+    free(p);
+}
+
+void mlxr_builder_free(mlxr_builder *b)
+{
+    if (!b) return;
+    mlxr_strtab_clear(&b->weights);
+    free(b->written);
+    if (b->p) free_growing(b->p);
+    free(b);
+}
+
+void mlxr_program_free(mlxr_program *p)
+{
+    if (!p) return;
+    mlxr_arena_clear(&p->arena);
+    free(p);
+}
+
+static bool failed(const mlxr_builder *b)
+{
+    return b->err.code != MLXR_OK;
+}
+
+static void out_of_memory(mlxr_builder *b)
+{
+    if (!failed(b)) mlxr_fail_nomem(&b->err, "model program");
+}
+
+/* Room for one more element of an array with n of them; false when there is none. */
+static bool grow(mlxr_builder *b, void *array, size_t *cap, size_t n, size_t size)
+{
+    void **p = array, *bigger;
+    size_t want = *cap ? *cap * 2 : 16;
+
+    if (n < *cap) return true;
+    bigger = n < MLXR_NONE / 2 ? mlxr_realloc_array(*p, want, size) : NULL;
+    if (!bigger) {
+        out_of_memory(b);
+        return false;
+    }
+    *p = bigger;
+    *cap = want;
+    return true;
+}
+
+static char *vprint_name(mlxr_builder *b, const char *fmt, va_list ap)
+{
+    char text[256];
+    char *name = NULL;
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+
+    if (n < 0 || (size_t)n >= sizeof text) {
+        mlxr_fail(&b->err, MLXR_E_INTERNAL, "model program: weight name \"%s\" is too long", fmt);
+        return NULL;
+    }
+    name = mlxr_arena_strndup(&b->p->arena, text, (size_t)n);
+    if (!name) out_of_memory(b);
+    return name;
+}
+
+static mlxr_weight_id build_weight(mlxr_builder *b, const char *name, const char *suffix, size_t n_rows,
+                                   size_t n_cols, bool is_vector)
+{
+    mlxr_program *p = b->p;
+    char *key;
+    size_t i;
+
+    if (n_rows == 0 || n_cols == 0 || n_rows > MAX_WIDTH || n_cols > MAX_WIDTH) {
+        mlxr_fail(&b->err, MLXR_E_FORMAT, "model program: weight %s%s has shape [%zu, %zu], wanted 1 to %zu",
+                  name, suffix, n_rows, n_cols, MAX_WIDTH);
+        return MLXR_NONE;
+    }
+    key = mlxr_arena_printf(&p->arena, "%s%s", name, suffix);
+    if (!key) {
+        out_of_memory(b);
+        return MLXR_NONE;
+    }
+    i = mlxr_strtab_get(&b->weights, key, strlen(key));
+    if (i != SIZE_MAX) {
+        const mlxr_weight *w = &p->weights[i];
+        if (w->n_rows == n_rows && w->n_cols == n_cols && w->is_vector == is_vector) return (mlxr_weight_id)i;
+        mlxr_fail(&b->err, MLXR_E_FORMAT,
+                  "model program: weight %s has shape [%zu, %zu] in one place and [%zu, %zu] in another", key,
+                  w->n_rows, w->n_cols, n_rows, n_cols);
+        return MLXR_NONE;
+    }
+    if (!grow(b, &p->weights, &b->cap_weights, p->n_weights, sizeof *p->weights)) return MLXR_NONE;
+    suffix = mlxr_arena_strndup(&p->arena, suffix, strlen(suffix));
+    if (!suffix || !mlxr_strtab_put(&b->weights, key, strlen(key), p->n_weights, NULL)) {
+        out_of_memory(b);
+        return MLXR_NONE;
+    }
+    p->weights[p->n_weights] = (mlxr_weight){
+        .name = name, .suffix = suffix, .n_rows = n_rows, .n_cols = n_cols, .is_vector = is_vector};
+    return (mlxr_weight_id)p->n_weights++;
+}
+
+mlxr_weight_id mlxr_build_matrix(mlxr_builder *b, size_t n_rows, size_t n_cols, const char *fmt, ...)
+{
+    va_list ap;
+    char *name;
+
+    if (failed(b)) return MLXR_NONE;
+    va_start(ap, fmt);
+    name = vprint_name(b, fmt, ap);
+    va_end(ap);
+    return name ? build_weight(b, name, ".weight", n_rows, n_cols, false) : MLXR_NONE;
+}
+
+mlxr_weight_id mlxr_build_vector(mlxr_builder *b, size_t n, const char *suffix, const char *fmt, ...)
+{
+    va_list ap;
+    char *name;
+
+    if (failed(b)) return MLXR_NONE;
+    va_start(ap, fmt);
+    name = vprint_name(b, fmt, ap);
+    va_end(ap);
+    return name ? build_weight(b, name, suffix, 1, n, true) : MLXR_NONE;
+}
+
+mlxr_reg_id mlxr_build_reg(mlxr_builder *b, const char *name, size_t width)
+{
+    mlxr_program *p = b->p;
+    size_t cap = b->cap_regs;
+
+    if (failed(b)) return MLXR_NONE;
+    if (width == 0 || width > MAX_WIDTH) {
+        mlxr_fail(&b->err, MLXR_E_FORMAT, "model program: register %s is %zu wide, wanted 1 to %zu", name,
+                  width, MAX_WIDTH);
+        return MLXR_NONE;
+    }
+    for (size_t i = 0; i < p->n_regs; i++) {
+        if (strcmp(p->regs[i].name, name) != 0) continue;
+        if (p->regs[i].width == width) return (mlxr_reg_id)i;
+        mlxr_fail(&b->err, MLXR_E_FORMAT,
+                  "model program: register %s is %zu wide in one place and %zu in another", name,
+                  p->regs[i].width, width);
+        return MLXR_NONE;
+    }
+    if (!grow(b, &b->written, &cap, p->n_regs, sizeof *b->written)) return MLXR_NONE;
+    if (!grow(b, &p->regs, &b->cap_regs, p->n_regs, sizeof *p->regs)) return MLXR_NONE;
+    name = mlxr_arena_strndup(&p->arena, name, strlen(name));
+    if (!name) {
+        out_of_memory(b);
+        return MLXR_NONE;
+    }
+    b->written[p->n_regs] = false;
+    p->regs[p->n_regs] = (mlxr_reg){.name = name, .width = width};
+    return (mlxr_reg_id)p->n_regs++;
+}
+
+mlxr_slot_id mlxr_build_slot(mlxr_builder *b, const char *name, size_t n_kv_heads, size_t k_head_dim,
+                             size_t v_head_dim, size_t window)
+{
+    mlxr_program *p = b->p;
+
+    if (failed(b)) return MLXR_NONE;
+    if (n_kv_heads == 0 || k_head_dim == 0 || v_head_dim == 0 || n_kv_heads > MAX_WIDTH ||
+        k_head_dim > MAX_WIDTH / n_kv_heads || v_head_dim > MAX_WIDTH / n_kv_heads) {
+        mlxr_fail(&b->err, MLXR_E_FORMAT,
+                  "model program: slot %s has %zu heads of %zu and %zu values, wanted at least 1 and at most "
+                  "%zu in "
+                  "all",
+                  name, n_kv_heads, k_head_dim, v_head_dim, MAX_WIDTH);
+        return MLXR_NONE;
+    }
+    if (!grow(b, &p->slots, &b->cap_slots, p->n_slots, sizeof *p->slots)) return MLXR_NONE;
+    name = mlxr_arena_strndup(&p->arena, name, strlen(name));
+    if (!name) {
+        out_of_memory(b);
+        return MLXR_NONE;
+    }
+    p->slots[p->n_slots] = (mlxr_slot){.name = name,
+                                       .n_kv_heads = n_kv_heads,
+                                       .k_head_dim = k_head_dim,
+                                       .v_head_dim = v_head_dim,
+                                       .window = window};
+    return (mlxr_slot_id)p->n_slots++;
+}
+
+const float *mlxr_build_floats(mlxr_builder *b, const float *v, size_t n)
+{
+    float *copy;
+
+    if (failed(b)) return NULL;
+    copy = mlxr_arena_calloc(&b->p->arena, n, sizeof *copy);
+    if (!copy) {
+        out_of_memory(b);
+        return NULL;
+    }
+    if (n) memcpy(copy, v, n * sizeof *copy);
+    return copy;
+}
+
+/* ---- checks of one operation ---- */
+
+/* Where an operation stands in messages. */
+static void bad_op(mlxr_builder *b, const mlxr_op *op, const char *what)
+{
+    mlxr_fail(&b->err, MLXR_E_INTERNAL, "model program: operation %zu (%s, layer %d): %s", b->p->n_ops,
+              mlxr_op_name(op->kind), (int)op->i_layer, what);
+}
+
+static void bad_width(mlxr_builder *b, const mlxr_op *op, const char *field, mlxr_reg_id r, size_t want)
+{
+    char text[512];
+    snprintf(text, sizeof text, "%s is register %.64s of width %zu, wanted %zu", field, b->p->regs[r].name,
+             b->p->regs[r].width, want);
+    bad_op(b, op, text);
+}
+
+/* The register is there, has this width (0: any) and, when it is read, was written before. */
+static bool check_reg(mlxr_builder *b, const mlxr_op *op, const char *field, mlxr_reg_id r, size_t width,
+                      bool read)
+{
+    char text[128];
+
+    if (r >= b->p->n_regs) {
+        snprintf(text, sizeof text, "%s is not a register", field);
+        bad_op(b, op, text);
+        return false;
+    }
+    if (width && b->p->regs[r].width != width) {
+        bad_width(b, op, field, r, width);
+        return false;
+    }
+    if (read && !b->written[r]) {
+        snprintf(text, sizeof text, "%s reads register %.64s before anything is in it", field,
+                 b->p->regs[r].name);
+        bad_op(b, op, text);
+        return false;
+    }
+    return true;
+}
+
+static bool check_weight(mlxr_builder *b, const mlxr_op *op, const char *field, mlxr_weight_id id,
+                         size_t n_rows, size_t n_cols, bool is_vector)
+{
+    const mlxr_weight *w;
+    char text[512];
+
+    if (id >= b->p->n_weights) {
+        snprintf(text, sizeof text, "%s is not a weight", field);
+        bad_op(b, op, text);
+        return false;
+    }
+    w = &b->p->weights[id];
+    if (w->is_vector == is_vector && w->n_rows == n_rows && w->n_cols == n_cols) return true;
+    snprintf(text, sizeof text, "%s %.200s%s is a %s [%zu, %zu], wanted a %s [%zu, %zu]", field, w->name,
+             w->suffix, w->is_vector ? "vector" : "matrix", w->n_rows, w->n_cols,
+             is_vector ? "vector" : "matrix", n_rows, n_cols);
+    bad_op(b, op, text);
+    return false;
+}
+
+static bool check_rope(mlxr_builder *b, const mlxr_op *op)
+{
+    size_t width;
+
+    if (op->dst != op->a) {
+        bad_op(b, op, "rotates in place, so dst and a are one register");
+        return false;
+    }
+    if (!op->u.rope.inv_freq || op->u.rope.n_rot == 0 || op->u.rope.n_rot % 2 ||
+        op->u.rope.n_rot > op->u.rope.head_dim ||
+        !mlxr_mul_size(&width, op->u.rope.n_heads, op->u.rope.head_dim)) {
+        bad_op(b, op, "n_rot is odd, 0 or above head_dim, or there are no frequencies");
+        return false;
+    }
+    return check_reg(b, op, "a", op->a, width, true);
+}
+
+static bool check_attend(mlxr_builder *b, const mlxr_op *op)
+{
+    const mlxr_slot *s;
+    size_t n_heads = op->u.attend.n_heads, q_width, out_width;
+
+    if (op->u.attend.slot >= b->p->n_slots) {
+        bad_op(b, op, "slot is not a slot");
+        return false;
+    }
+    s = &b->p->slots[op->u.attend.slot];
+    for (size_t i = 0; i < b->p->n_ops; i++) {
+        if (b->p->ops[i].kind != MLXR_OP_ATTEND || b->p->ops[i].u.attend.slot != op->u.attend.slot) continue;
+        bad_op(b, op, "another operation appends to the same slot");
+        return false;
+    }
+    if (n_heads == 0 || n_heads % s->n_kv_heads) {
+        bad_op(b, op, "n_heads is not a multiple of the slot's n_kv_heads");
+        return false;
+    }
+    if (op->dst == op->a || op->dst == op->b || op->dst == op->c) {
+        bad_op(b, op, "dst is one of the inputs");
+        return false;
+    }
+    if (!mlxr_mul_size(&q_width, n_heads, s->k_head_dim) ||
+        !mlxr_mul_size(&out_width, n_heads, s->v_head_dim)) {
+        bad_op(b, op, "too many heads");
+        return false;
+    }
+    return check_reg(b, op, "a", op->a, q_width, true) &&
+           check_reg(b, op, "b", op->b, s->n_kv_heads * s->k_head_dim, true) &&
+           check_reg(b, op, "c", op->c, s->n_kv_heads * s->v_head_dim, true) &&
+           check_reg(b, op, "dst", op->dst, out_width, false);
+}
+
+static bool check_op(mlxr_builder *b, const mlxr_op *op)
+{
+    const mlxr_program *p = b->p;
+    size_t width;
+
+    if (!check_reg(b, op, "dst", op->dst, 0, false)) return false;
+    width = p->regs[op->dst].width;
+    switch (op->kind) {
+    case MLXR_OP_EMBED:
+        if (op->weight >= p->n_weights) break;
+        return check_weight(b, op, "weight", op->weight, p->weights[op->weight].n_rows, width, false);
+    case MLXR_OP_LINEAR:
+        if (!check_reg(b, op, "a", op->a, 0, true)) return false;
+        if (op->dst == op->a) {
+            bad_op(b, op, "dst is the input");
+            return false;
+        }
+        return check_weight(b, op, "weight", op->weight, width, p->regs[op->a].width, false) &&
+               (op->bias == MLXR_NONE || check_weight(b, op, "bias", op->bias, 1, width, true));
+    case MLXR_OP_RMS_NORM:
+        if (op->u.norm.width == 0 || width % op->u.norm.width || !(op->u.norm.eps >= 0)) break;
+        return check_reg(b, op, "a", op->a, width, true) &&
+               check_weight(b, op, "weight", op->weight, 1, op->u.norm.width, true);
+    case MLXR_OP_ROPE: return check_rope(b, op);
+    case MLXR_OP_ATTEND: return check_attend(b, op);
+    case MLXR_OP_ACT_MUL:
+    case MLXR_OP_ADD:
+        return check_reg(b, op, "a", op->a, width, true) && check_reg(b, op, "b", op->b, width, true);
+    case MLXR_OP_SCALE:
+        if (!isfinite(op->u.scale.factor)) break;
+        return check_reg(b, op, "a", op->a, width, true);
+    case MLXR_OP_COUNT: break;
+    }
+    bad_op(b, op, "a field is out of its range");
+    return false;
+}
+
+void mlxr_build_op(mlxr_builder *b, const mlxr_op *op)
+{
+    mlxr_program *p = b->p;
+
+    if (failed(b) || !check_op(b, op)) return;
+    if (!grow(b, &p->ops, &b->cap_ops, p->n_ops, sizeof *p->ops)) return;
+    p->ops[p->n_ops++] = *op;
+    b->written[op->dst] = true;
+}
+
+/* ---- finish ---- */
+
+/* A copy in the arena; NULL when out of memory. */
+static void *settle(mlxr_arena *arena, const void *array, size_t n, size_t size)
+{
+    void *copy = mlxr_arena_calloc(arena, n, size);
+
+    if (copy && n) memcpy(copy, array, n * size);
+    return copy;
+}
+
+/* Devices run what follows the last ATTEND for the wanted rows alone, so the logits must be made there. */
+static bool logits_in_tail(const mlxr_program *p, mlxr_reg_id logits)
+{
+    bool used = false;
+
+    for (size_t i = 0; i < p->n_ops; i++) {
+        const mlxr_op *op = &p->ops[i];
+        used |= op->dst == logits || op->a == logits || op->b == logits || op->c == logits;
+        if (op->kind == MLXR_OP_ATTEND && used) return false;
+    }
+    return used;
+}
+
+mlxr_status mlxr_builder_finish(mlxr_program **out, mlxr_builder *b, size_t hidden_size, size_t vocab_size,
+                                size_t n_layers, size_t context_length, mlxr_reg_id logits, mlxr_error *err)
+{
+    mlxr_program *p = b->p;
+    mlxr_program moved;
+
+    *out = NULL;
+    if (!failed(b) && (logits >= p->n_regs || p->regs[logits].width != vocab_size || !b->written[logits] ||
+                       !logits_in_tail(p, logits)))
+        mlxr_fail(&b->err, MLXR_E_INTERNAL,
+                  "model program: the logits are not a register of width %zu written after the last ATTEND",
+                  vocab_size);
+    for (size_t i = 0; i < p->n_ops && !failed(b); i++)
+        if (p->ops[i].kind == MLXR_OP_EMBED && p->weights[p->ops[i].weight].n_rows != vocab_size)
+            mlxr_fail(&b->err, MLXR_E_INTERNAL, "model program: EMBED reads a table of %zu rows, wanted %zu",
+                      p->weights[p->ops[i].weight].n_rows, vocab_size);
+    moved = *p;
+    if (!failed(b)) {
+        moved.regs = settle(&p->arena, p->regs, p->n_regs, sizeof *p->regs);
+        moved.weights = settle(&p->arena, p->weights, p->n_weights, sizeof *p->weights);
+        moved.slots = settle(&p->arena, p->slots, p->n_slots, sizeof *p->slots);
+        moved.ops = settle(&p->arena, p->ops, p->n_ops, sizeof *p->ops);
+        if (!moved.regs || !moved.weights || !moved.slots || !moved.ops) out_of_memory(b);
+    }
+    if (failed(b)) {
+        if (err) *err = b->err;
+        return b->err.code;
+    }
+    free(p->regs);
+    free(p->weights);
+    free(p->slots);
+    free(p->ops);
+    moved.arena = p->arena;
+    moved.hidden_size = hidden_size;
+    moved.vocab_size = vocab_size;
+    moved.n_layers = n_layers;
+    moved.context_length = context_length;
+    moved.logits = logits;
+    *p = moved;
+    *out = p;
+    b->p = NULL;
+    return MLXR_OK;
+}
