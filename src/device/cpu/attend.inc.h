@@ -16,45 +16,51 @@ INLINE void score_tile(const mlxr_cpu_attend *a, unsigned n, size_t i_query, con
     UNROLL for (unsigned j = 0; j < n; j++) acc[j][0] = acc[j][1] = v_set1(0.0f);
     for (size_t d = 0; d < a->k_dim; d++) {
         vf k0 = v_load(keys + d * MLXR_KV_BLOCK), k1 = v_load(keys + d * MLXR_KV_BLOCK + V_W);
-        UNROLL for (unsigned j = 0; j < n; j++) {
+        UNROLL for (unsigned j = 0; j < n; j++)
+        {
             vf q = v_set1(a->q[i_query + j][d]);
             acc[j][0] = v_fma(q, k0, acc[j][0]);
             acc[j][1] = v_fma(q, k1, acc[j][1]);
         }
     }
-    UNROLL for (unsigned j = 0; j < n; j++) {
+    UNROLL for (unsigned j = 0; j < n; j++)
+    {
         v_store(scores + j * MLXR_CPU_SPAN, acc[j][0]);
         v_store(scores + j * MLXR_CPU_SPAN + V_W, acc[j][1]);
     }
 }
 
 /* acc[j][0 .. n_vec V_W) += sum over p in [lo, hi) of weights[j][p] * V[p], p counted from the span's start. */
-INLINE void value_tile(const mlxr_cpu_attend *a, unsigned n, unsigned n_vec, const uint32_t *blocks, size_t lo,
-                       size_t hi, size_t column, const float *weights, float *acc)
+INLINE void value_tile(const mlxr_cpu_attend *a, unsigned n, unsigned n_vec, const uint32_t *blocks,
+                       size_t lo, size_t hi, size_t column, const float *weights, float *acc)
 {
     vf sum[QUERIES][4];
 
-    UNROLL for (unsigned j = 0; j < n; j++) {
-        UNROLL for (unsigned v = 0; v < n_vec; v++) {
+    UNROLL for (unsigned j = 0; j < n; j++)
+    {
+        UNROLL for (unsigned v = 0; v < n_vec; v++)
+        {
             sum[j][v] = v_load(acc + j * a->v_stride + column + v * V_W);
         }
     }
     for (size_t p = lo; p < hi;) {
         size_t stop = min_size(hi, p / MLXR_KV_BLOCK * MLXR_KV_BLOCK + MLXR_KV_BLOCK);
-        const float *values =
-            a->kv + blocks[p / MLXR_KV_BLOCK] * a->block_floats + a->v_offset + column;
+        const float *values = a->kv + blocks[p / MLXR_KV_BLOCK] * a->block_floats + a->v_offset + column;
         for (; p < stop; p++) {
             const float *row = values + p % MLXR_KV_BLOCK * a->v_stride;
             vf x[4];
             UNROLL for (unsigned v = 0; v < n_vec; v++) x[v] = v_load(row + v * V_W);
-            UNROLL for (unsigned j = 0; j < n; j++) {
+            UNROLL for (unsigned j = 0; j < n; j++)
+            {
                 vf w = v_set1(weights[j * MLXR_CPU_SPAN + p]);
                 UNROLL for (unsigned v = 0; v < n_vec; v++) sum[j][v] = v_fma(w, x[v], sum[j][v]);
             }
         }
     }
-    UNROLL for (unsigned j = 0; j < n; j++) {
-        UNROLL for (unsigned v = 0; v < n_vec; v++) {
+    UNROLL for (unsigned j = 0; j < n; j++)
+    {
+        UNROLL for (unsigned v = 0; v < n_vec; v++)
+        {
             v_store(acc + j * a->v_stride + column + v * V_W, sum[j][v]);
         }
     }
@@ -99,7 +105,8 @@ static void span_scores(const mlxr_cpu_attend *a, size_t span, const range *r, f
     }
 }
 
-static void span_values(const mlxr_cpu_attend *a, size_t span, const range *r, const float *weights, float *acc)
+static void span_values(const mlxr_cpu_attend *a, size_t span, const range *r, const float *weights,
+                        float *acc)
 {
     const uint32_t *blocks = a->blocks + span / MLXR_KV_BLOCK;
 
@@ -115,10 +122,18 @@ static void span_values(const mlxr_cpu_attend *a, size_t span, const range *r, c
                           acc + j * a->v_stride);
         }
         switch (n) {
-        case 1: value_columns(a, 1, blocks, lo, hi, weights + i * MLXR_CPU_SPAN, acc + i * a->v_stride); break;
-        case 2: value_columns(a, 2, blocks, lo, hi, weights + i * MLXR_CPU_SPAN, acc + i * a->v_stride); break;
-        case 3: value_columns(a, 3, blocks, lo, hi, weights + i * MLXR_CPU_SPAN, acc + i * a->v_stride); break;
-        default: value_columns(a, 4, blocks, lo, hi, weights + i * MLXR_CPU_SPAN, acc + i * a->v_stride); break;
+        case 1:
+            value_columns(a, 1, blocks, lo, hi, weights + i * MLXR_CPU_SPAN, acc + i * a->v_stride);
+            break;
+        case 2:
+            value_columns(a, 2, blocks, lo, hi, weights + i * MLXR_CPU_SPAN, acc + i * a->v_stride);
+            break;
+        case 3:
+            value_columns(a, 3, blocks, lo, hi, weights + i * MLXR_CPU_SPAN, acc + i * a->v_stride);
+            break;
+        default:
+            value_columns(a, 4, blocks, lo, hi, weights + i * MLXR_CPU_SPAN, acc + i * a->v_stride);
+            break;
         }
         for (size_t j = i; j < i + n; j++) {
             value_columns(a, 1, blocks, max_size(max_size(hi, r[j].lo), lo), r[j].hi,
@@ -127,7 +142,8 @@ static void span_values(const mlxr_cpu_attend *a, size_t span, const range *r, c
     }
 }
 
-/* Scores [lo, hi) of one query to weights exp(scale * s - max), in place; the running maximum, sum and acc follow. */
+/* Scores [lo, hi) of one query to weights exp(scale * s - max), in place; the running maximum, sum and acc follow.
+ * Lanes outside are -inf, which a positive scale leaves as they are. */
 static void span_softmax(float *s, range r, float scale, float *max, float *sum, float *acc, size_t n_acc)
 {
     size_t from = r.lo / V_W * V_W, to = mlxr_round_up(r.hi, V_W);
@@ -136,10 +152,7 @@ static void span_softmax(float *s, range r, float scale, float *max, float *sum,
 
     for (size_t p = from; p < r.lo; p++) s[p] = -INFINITY;
     for (size_t p = r.hi; p < to; p++) s[p] = -INFINITY;
-    for (size_t p = from; p < to; p += V_W) {
-        /* scale > 0 or the masked lanes would be +inf: multiply only what is inside */
-        most = v_max(v_load(s + p) * v_scale, most);
-    }
+    for (size_t p = from; p < to; p += V_W) most = v_max(v_load(s + p) * v_scale, most);
     new_max = v_reduce_max(most);
     if (new_max < *max) new_max = *max;
     shrink = expf(*max - new_max); /* exp(-inf) = 0 in the first span */

@@ -1,9 +1,12 @@
 /* The tables of kernels and which of them this machine can run. */
 #include "device/cpu/kernels.h"
 
-#define TABLE(name, suffix)                                                                          \
-    {name, mlxr_cpu_linear_##suffix, mlxr_cpu_attend_##suffix, mlxr_cpu_rms_norm_##suffix,           \
-     mlxr_cpu_rope_##suffix, mlxr_cpu_silu_mul_##suffix, mlxr_cpu_add_##suffix, mlxr_cpu_scale_##suffix}
+#define TABLE(name, suffix)                                                                   \
+    {                                                                                         \
+        name, mlxr_cpu_linear_##suffix, mlxr_cpu_attend_##suffix, mlxr_cpu_rms_norm_##suffix, \
+            mlxr_cpu_rope_##suffix, mlxr_cpu_silu_mul_##suffix, mlxr_cpu_add_##suffix,        \
+            mlxr_cpu_scale_##suffix                                                           \
+    }
 
 static const mlxr_cpu_kernels baseline = TABLE("baseline", base);
 

@@ -33,7 +33,8 @@ typedef struct mlxr_cpu_linear {
     float *const *y;
     size_t n_tokens;
 } mlxr_cpu_linear;
-typedef void (*mlxr_cpu_linear_fn)(const mlxr_cpu_linear *a, size_t row_begin, size_t row_end, float *scratch);
+typedef void (*mlxr_cpu_linear_fn)(const mlxr_cpu_linear *a, size_t row_begin, size_t row_end,
+                                   float *scratch);
 
 /* Rows unpacked to floats at once for many tokens: a panel fits half of a small L2. A multiple of 4. */
 static inline size_t mlxr_cpu_panel_rows(size_t n_cols)
@@ -56,11 +57,11 @@ static inline bool mlxr_cpu_linear_scratch(size_t *out, size_t n_cols)
  * out[i] = softmax over p in [first[i], limit[i]) of (scale * q[i] . K[p]) . V. first < limit.
  * Position p lies in block blocks[p / MLXR_KV_BLOCK]; there keys are [k_dim, MLXR_KV_BLOCK] (one lane a position)
  * and values [MLXR_KV_BLOCK, v_stride], v_stride = v_dim rounded up to MLXR_CPU_V_ALIGN.
- * Softmax online over spans of MLXR_CPU_SPAN absolute positions. */
+ * scale > 0. Softmax online over spans of MLXR_CPU_SPAN absolute positions. */
 enum { MLXR_CPU_V_ALIGN = 16 };
 typedef struct mlxr_cpu_attend {
-    const float *kv;        /* the state's blocks */
-    size_t block_floats;    /* from one block to the next */
+    const float *kv;           /* the state's blocks */
+    size_t block_floats;       /* from one block to the next */
     size_t k_offset, v_offset; /* of this head within a block */
     size_t k_dim, v_dim, v_stride;
     const uint32_t *blocks;
@@ -92,14 +93,14 @@ typedef struct mlxr_cpu_kernels {
 } mlxr_cpu_kernels;
 
 /* One per instruction set, assembled in isa.c from what each file exports. */
-#define MLXR_CPU_ISA_DECLARE(isa)                                                                      \
-    mlxr_cpu_linear_fn mlxr_cpu_linear_##isa(const mlxr_matrix *m);                                    \
-    void mlxr_cpu_attend_##isa(const mlxr_cpu_attend *a, float *scratch);                              \
-    void mlxr_cpu_rms_norm_##isa(float *y, const float *x, const float *w, size_t n, float eps);       \
-    void mlxr_cpu_rope_##isa(float *x, size_t n_heads, size_t head_dim, size_t n_rot,                  \
-                             mlxr_rope_pairing pairing, const float *cos, const float *sin);           \
-    void mlxr_cpu_silu_mul_##isa(float *y, const float *a, const float *b, size_t n);                  \
-    void mlxr_cpu_add_##isa(float *y, const float *a, const float *b, size_t n);                       \
+#define MLXR_CPU_ISA_DECLARE(isa)                                                                \
+    mlxr_cpu_linear_fn mlxr_cpu_linear_##isa(const mlxr_matrix *m);                              \
+    void mlxr_cpu_attend_##isa(const mlxr_cpu_attend *a, float *scratch);                        \
+    void mlxr_cpu_rms_norm_##isa(float *y, const float *x, const float *w, size_t n, float eps); \
+    void mlxr_cpu_rope_##isa(float *x, size_t n_heads, size_t head_dim, size_t n_rot,            \
+                             mlxr_rope_pairing pairing, const float *cos, const float *sin);     \
+    void mlxr_cpu_silu_mul_##isa(float *y, const float *a, const float *b, size_t n);            \
+    void mlxr_cpu_add_##isa(float *y, const float *a, const float *b, size_t n);                 \
     void mlxr_cpu_scale_##isa(float *y, const float *a, float factor, size_t n);
 MLXR_CPU_ISA_DECLARE(base)
 MLXR_CPU_ISA_DECLARE(avx2)

@@ -3,17 +3,15 @@
  * Rows go in fours, which share the loads of x and one reduction. Weights are unpacked MLXR_CPU_CHUNK columns of a
  * row at a time, w = scale * q + bias in float32, and then either
  *   - one token: go straight into acc[r] = fma(w, x, acc[r]), or
- *   - many: to a panel [n_vectors, 4, V_W] of floats, which TILE tokens at a time pass over with the same fma in the
+ *   - many: to a panel [n_vectors, 4, V_W] of floats, which V_TILE tokens at a time pass over with the same fma in the
  *     same order. Twice the loads and stores, but each weight is unpacked once for all tokens.
  * The four lanes of a reduction do not mix, so neither the cut into fours nor what fills the last four shows. */
-enum {
-    N_VEC = MLXR_CPU_CHUNK / V_W,     /* vectors of a chunk */
-    TILE = V_W == 16 ? 6 : V_W == 8 ? 3 : 2, /* 4 * TILE sums, 4 weights and one x fit the registers */
-};
+enum { N_VEC = MLXR_CPU_CHUNK / V_W }; /* vectors of a chunk */
 
 /* How one format's rows are read: `dtype` for dense, bits and chunks a group for affine. Constants in every call,
  * so each kernel is compiled for its own. */
 typedef struct format {
+    bool to_panel; /* many tokens: unpack to a panel; else acc and x are there */
     unsigned bits; /* 0: dense */
     unsigned per_group;
     mlxr_dtype dtype;
@@ -21,7 +19,8 @@ typedef struct format {
 
 INLINE void load_floats(vf *w, mlxr_dtype dtype, const uint8_t *p)
 {
-    UNROLL for (unsigned i = 0; i < N_VEC; i++) {
+    UNROLL for (unsigned i = 0; i < N_VEC; i++)
+    {
         if (dtype == MLXR_F16) {
             w[i] = v_from_f16(p + i * V_W * 2);
         } else if (dtype == MLXR_BF16) {
@@ -51,10 +50,11 @@ INLINE void widen(float *out, const uint8_t *p, mlxr_dtype dtype, size_t n)
 }
 
 /* What becomes of a chunk of four rows: into the sums, or to the panel. */
-INLINE void use_chunk(vf (*w)[N_VEC], const float *x, vf *acc, float *panel)
+INLINE void use_chunk(format f, vf (*w)[N_VEC], const float *x, vf *acc, float *panel)
 {
-    UNROLL for (unsigned i = 0; i < N_VEC; i++) {
-        if (panel) {
+    UNROLL for (unsigned i = 0; i < N_VEC; i++)
+    {
+        if (f.to_panel) {
             UNROLL for (unsigned r = 0; r < 4; r++) v_store(panel + (i * 4 + r) * V_W, w[r][i]);
         } else {
             vf xv = v_load(x + i * V_W);
@@ -74,7 +74,8 @@ INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, co
 
     widen(scales, (const uint8_t *)m->scales + row * n_groups * value_bytes, m->dtype, n * n_groups);
     widen(biases, (const uint8_t *)m->biases + row * n_groups * value_bytes, m->dtype, n * n_groups);
-    UNROLL for (size_t r = 0; r < 4; r++) {
+    UNROLL for (size_t r = 0; r < 4; r++)
+    {
         size_t at = r < n ? r : n - 1;
         p[r] = (const uint8_t *)m->data + (row + at) * m->row_bytes;
         s[r] = scales + at * n_groups;
@@ -83,14 +84,16 @@ INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, co
     for (size_t g = 0; g < n_groups; g++) {
         v_book book[4];
         UNROLL for (unsigned r = 0; r < 4; r++) book[r] = v_book_make(f.bits, s[r][g], b[r][g]);
-        UNROLL for (unsigned c = 0; c < f.per_group; c++) {
+        UNROLL for (unsigned c = 0; c < f.per_group; c++)
+        {
             vf w[4][N_VEC];
-            UNROLL for (unsigned r = 0; r < 4; r++) {
+            UNROLL for (unsigned r = 0; r < 4; r++)
+            {
                 v_unpack(w[r], f.bits, p[r], book[r]);
                 p[r] += f.bits * (MLXR_CPU_CHUNK / 8);
             }
-            use_chunk(w, x, acc, panel);
-            if (panel) {
+            use_chunk(f, w, x, acc, panel);
+            if (f.to_panel) {
                 panel += 4 * MLXR_CPU_CHUNK;
             } else {
                 x += MLXR_CPU_CHUNK;
@@ -107,16 +110,18 @@ INLINE void dense_rows(format f, const mlxr_matrix *m, size_t row, size_t n, con
     const uint8_t *p[4];
     vf w[4][N_VEC];
 
-    UNROLL for (size_t r = 0; r < 4; r++) {
+    UNROLL for (size_t r = 0; r < 4; r++)
+    {
         p[r] = (const uint8_t *)m->data + (row + (r < n ? r : n - 1)) * m->row_bytes;
     }
     for (size_t c = 0; c < n_chunks; c++) {
-        UNROLL for (unsigned r = 0; r < 4; r++) {
+        UNROLL for (unsigned r = 0; r < 4; r++)
+        {
             load_floats(w[r], f.dtype, p[r]);
             p[r] += chunk_bytes;
         }
-        use_chunk(w, x, acc, panel);
-        if (panel) {
+        use_chunk(f, w, x, acc, panel);
+        if (f.to_panel) {
             panel += 4 * MLXR_CPU_CHUNK;
         } else {
             x += MLXR_CPU_CHUNK;
@@ -124,11 +129,12 @@ INLINE void dense_rows(format f, const mlxr_matrix *m, size_t row, size_t n, con
     }
     if (n_left) {
         uint8_t last[4][MLXR_CPU_CHUNK * 4] = {{0}};
-        UNROLL for (unsigned r = 0; r < 4; r++) {
+        UNROLL for (unsigned r = 0; r < 4; r++)
+        {
             memcpy(last[r], p[r], n_left * (f.dtype == MLXR_F32 ? 4 : 2));
             load_floats(w[r], f.dtype, last[r]);
         }
-        use_chunk(w, x, acc, panel);
+        use_chunk(f, w, x, acc, panel);
     }
 }
 
@@ -157,17 +163,19 @@ INLINE void finish(const mlxr_cpu_linear *a, size_t row, size_t n, size_t t, con
 INLINE void tile(const mlxr_cpu_linear *a, size_t row, size_t n, size_t t, unsigned n_tok, const float *panel,
                  size_t n_vec)
 {
-    const float *x[TILE];
-    vf acc[TILE][4];
+    const float *x[V_TILE];
+    vf acc[V_TILE][4];
 
-    UNROLL for (unsigned j = 0; j < n_tok; j++) {
+    UNROLL for (unsigned j = 0; j < n_tok; j++)
+    {
         x[j] = a->x[t + j];
         UNROLL for (unsigned r = 0; r < 4; r++) acc[j][r] = v_set1(0.0f);
     }
     for (size_t i = 0; i < n_vec; i++) {
         vf w[4];
         UNROLL for (unsigned r = 0; r < 4; r++) w[r] = v_load(panel + (i * 4 + r) * V_W);
-        UNROLL for (unsigned j = 0; j < n_tok; j++) {
+        UNROLL for (unsigned j = 0; j < n_tok; j++)
+        {
             vf xv = v_load(x[j] + i * V_W);
             UNROLL for (unsigned r = 0; r < 4; r++) acc[j][r] = v_fma(w[r], xv, acc[j][r]);
         }
@@ -180,22 +188,22 @@ static void panel_tokens(const mlxr_cpu_linear *a, size_t begin, size_t end, con
 {
     size_t n_vec = mlxr_round_up(a->m->n_cols, MLXR_CPU_CHUNK) / V_W;
 
-    for (size_t t = 0; t < a->n_tokens; t += TILE) {
-        size_t n_tok = min_size(TILE, a->n_tokens - t);
+    for (size_t t = 0; t < a->n_tokens; t += V_TILE) {
+        size_t n_tok = min_size(V_TILE, a->n_tokens - t);
         for (size_t row = begin; row < end; row += 4) {
             const float *w = panel + (row - begin) * n_vec * V_W;
             size_t n = min_size(4, end - row);
             switch (n_tok) {
             case 1: tile(a, row, n, t, 1, w, n_vec); break;
+#if V_TILE == 6
             case 2: tile(a, row, n, t, 2, w, n_vec); break;
-#if MLXR_SIMD_TILE > 2
             case 3: tile(a, row, n, t, 3, w, n_vec); break;
-#endif
-#if MLXR_SIMD_TILE > 3
             case 4: tile(a, row, n, t, 4, w, n_vec); break;
             case 5: tile(a, row, n, t, 5, w, n_vec); break;
-            default: tile(a, row, n, t, 6, w, n_vec); break;
+#elif V_TILE == 3
+            case 2: tile(a, row, n, t, 2, w, n_vec); break;
 #endif
+            default: tile(a, row, n, t, V_TILE, w, n_vec); break;
             }
         }
     }
@@ -211,6 +219,7 @@ INLINE void linear(format f, const mlxr_cpu_linear *a, size_t begin, size_t end,
         for (size_t row = begin; row < end; row += 4) {
             vf acc[4] = {v_set1(0.0f), v_set1(0.0f), v_set1(0.0f), v_set1(0.0f)};
             size_t n = min_size(4, end - row);
+            f.to_panel = false;
             read_rows(f, a->m, row, n, a->x[0], acc, NULL, scratch);
             finish(a, row, n, 0, acc);
         }
@@ -219,20 +228,21 @@ INLINE void linear(format f, const mlxr_cpu_linear *a, size_t begin, size_t end,
     for (size_t row = begin; row < end; row += n_panel) {
         size_t stop = min_size(end, row + n_panel);
         for (size_t r = row; r < stop; r += 4) {
+            f.to_panel = true;
             read_rows(f, a->m, r, min_size(4, stop - r), NULL, NULL, panel + (r - row) * padded, scratch);
         }
         panel_tokens(a, row, stop, panel);
     }
 }
 
-#define KERNEL(name, bits, per_group, dtype)                                                            \
-    static void name(const mlxr_cpu_linear *a, size_t begin, size_t end, float *scratch)                \
-    {                                                                                                   \
-        linear((format){bits, per_group, dtype}, a, begin, end, scratch);                               \
+#define KERNEL(name, bits, per_group, dtype)                                             \
+    static void name(const mlxr_cpu_linear *a, size_t begin, size_t end, float *scratch) \
+    {                                                                                    \
+        linear((format){false, bits, per_group, dtype}, a, begin, end, scratch);         \
     }
-#define AFFINE(bits)                               \
-    KERNEL(affine_##bits##_32, bits, 1, MLXR_F32)  \
-    KERNEL(affine_##bits##_64, bits, 2, MLXR_F32)  \
+#define AFFINE(bits)                              \
+    KERNEL(affine_##bits##_32, bits, 1, MLXR_F32) \
+    KERNEL(affine_##bits##_64, bits, 2, MLXR_F32) \
     KERNEL(affine_##bits##_128, bits, 4, MLXR_F32)
 AFFINE(2)
 AFFINE(3)
@@ -250,7 +260,13 @@ mlxr_cpu_linear_fn EXPORTED(linear)(const mlxr_matrix *m)
         unsigned bits;
         mlxr_cpu_linear_fn by_group[3];
     } affine[] = {
-#define ROW(bits) {bits, {affine_##bits##_32, affine_##bits##_64, affine_##bits##_128}}
+#define ROW(bits)                                                       \
+    {                                                                   \
+        bits,                                                           \
+        {                                                               \
+            affine_##bits##_32, affine_##bits##_64, affine_##bits##_128 \
+        }                                                               \
+    }
         ROW(2), ROW(3), ROW(4), ROW(5), ROW(6), ROW(8),
 #undef ROW
     };

@@ -7,6 +7,8 @@
 #include "device/cpu/simd.h"
 
 enum { V_W = 8 };
+/* Tokens of the linear kernel's tile: 4 * V_TILE sums, four weights and one x fit the registers. */
+#define V_TILE 3
 typedef __m256 vf;
 typedef __m128 v4;
 /* Codes of up to 3 bits index a register of weights; wider ones are converted and scaled. */
@@ -135,7 +137,8 @@ INLINE v_book v_book_make(unsigned bits, float scale, float bias)
 INLINE void v_unpack(vf *w, unsigned bits, const uint8_t *p, v_book book)
 {
     const int b = (int)bits;
-    UNROLL for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++) {
+    UNROLL for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++)
+    {
         __m256i q;
         if (bits == 8) {
             q = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p + 8 * i)));
@@ -151,8 +154,8 @@ INLINE void v_unpack(vf *w, unsigned bits, const uint8_t *p, v_book book)
             int s = bit - 8 * at, s2 = bit2 - 8 * at2;
             q = _mm256_blend_epi32(_mm256_set1_epi32((int)load_u32(p + at)),
                                    _mm256_set1_epi32((int)load_u32(p + at2)), 0xf0);
-            q = _mm256_srlv_epi32(q, _mm256_setr_epi32(s, s + b, s + 2 * b, s + 3 * b, s2, s2 + b, s2 + 2 * b,
-                                                       s2 + 3 * b));
+            q = _mm256_srlv_epi32(
+                q, _mm256_setr_epi32(s, s + b, s + 2 * b, s + 3 * b, s2, s2 + b, s2 + 2 * b, s2 + 3 * b));
         }
         if (bits <= 3) {
             w[i] = _mm256_permutevar8x32_ps(book.table, q); /* looks at 3 bits of the index */

@@ -7,6 +7,8 @@
 #include "device/cpu/simd.h"
 
 enum { V_W = 16 };
+/* Tokens of the linear kernel's tile: 4 * V_TILE sums, four weights and one x fit the registers. */
+#define V_TILE 6
 typedef __m512 vf;
 typedef __m128 v4;
 /* Codes of up to 5 bits index one or two registers of weights; wider ones are converted and scaled. */
@@ -117,8 +119,8 @@ INLINE v_book v_book_make(unsigned bits, float scale, float bias)
     } else if (bits == 3) {
         b.table = v_fma(_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7), b.scale, b.bias);
     } else if (bits <= 5) {
-        b.table =
-            v_fma(_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), b.scale, b.bias);
+        b.table = v_fma(_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), b.scale,
+                        b.bias);
         if (bits == 5) {
             b.table_hi = v_fma(_mm512_setr_ps(16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31),
                                b.scale, b.bias);
@@ -142,7 +144,8 @@ INLINE __m512i v_offsets(unsigned bits, unsigned first, unsigned second)
  * stay inside the chunk; one multishift puts each code's byte into its lane, with other bits above it. */
 INLINE void v_unpack(vf *w, unsigned bits, const uint8_t *p, v_book book)
 {
-    UNROLL for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++) {
+    UNROLL for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++)
+    {
         __m512i q;
         if (bits == 8) {
             q = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)));
