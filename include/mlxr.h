@@ -233,9 +233,11 @@ typedef enum mlxr_precision { MLXR_PRECISION_FAST, MLXR_PRECISION_EXACT } mlxr_p
 typedef struct mlxr_runner_options {
     const char *adapter; /* "native" (default) or "mock" */
     const char *device;  /* "cpu" (default) or "ref"; native only */
+    const char *isa;     /* cpu: NULL for the best the machine has, else "baseline", "avx2", "avx512" */
     mlxr_precision precision;
-    int32_t n_threads;     /* 0: one a core */
-    size_t context_length; /* tokens a sequence may hold; 0: the model's own, at most 8192 */
+    int32_t n_threads;      /* 0: one a core */
+    size_t context_length;  /* tokens a sequence may hold; 0: the model's own, at most 8192 */
+    uint32_t mock_token_ms; /* mock: a pause before each token, to try cancelling and streaming; default 0 */
     mlxr_log log;
     mlxr_progress progress;
 } mlxr_runner_options;
@@ -258,8 +260,9 @@ MLXR_API void mlxr_runner_cancel(mlxr_runner *runner);
 MLXR_API const char *mlxr_runner_device_name(const mlxr_runner *runner);
 
 /* A model's folder by id, from a JSON file { "model-id": "path", ... }: relative paths are taken from that
- * file's folder, "~" and "~/" expand to home (NULL: not expanded). *out_path: free it with mlxr_free.
- * An id the file does not have, or a path that is not there: MLXR_E_MODEL_PATH_MISSING. */
+ * file's folder, "~" and "~/" expand to home (NULL: not expanded). model_id NULL: the file's first one.
+ * *out_path: free it with mlxr_free. An id the file does not have, or a path that is not there:
+ * MLXR_E_MODEL_PATH_MISSING, naming the id and the file. */
 MLXR_API mlxr_status mlxr_model_path_resolve(char **out_path, const char *json_file, const char *model_id,
                                              const char *home, mlxr_error *err);
 

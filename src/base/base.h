@@ -27,6 +27,17 @@ void mlxr_error_prefix(mlxr_error *err, const char *fmt, ...) MLXR_PRINTF(2, 3);
 /* Adds text after it; what does not fit ends in "...". */
 void mlxr_error_append(mlxr_error *err, const char *fmt, ...) MLXR_PRINTF(2, 3);
 
+#ifdef __clang_analyzer__
+/* The analyzer sees one file at a time and would take a failure for MLXR_OK now and then: here it is told that what
+ * comes back is the code. */
+static inline mlxr_status mlxr_failed_with(mlxr_status code, mlxr_status same)
+{
+    return code;
+}
+#define mlxr_fail(err, code, ...)  mlxr_failed_with((code), mlxr_fail((err), (code), __VA_ARGS__))
+#define mlxr_fail_nomem(err, what) mlxr_failed_with(MLXR_E_NOMEM, mlxr_fail_nomem((err), (what)))
+#endif
+
 void mlxr_log_at(const mlxr_log *log, mlxr_log_level level, const char *fmt, ...) MLXR_PRINTF(3, 4);
 
 /* ---- checked sizes: false when the result does not fit; *out is then untouched ---- */
@@ -152,6 +163,13 @@ static inline float mlxr_f16_to_f32(uint16_t h)
 /* Round to nearest, ties to even. */
 uint16_t mlxr_f32_to_f16(float f);
 uint16_t mlxr_f32_to_bf16(float f);
+
+/* ---- cancelling: a flag set by another thread or a signal handler, looked at by the one that works ---- */
+
+static inline bool mlxr_cancelled(const volatile int *cancel)
+{
+    return cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED) != 0;
+}
 
 /* ---- clock, digest ---- */
 

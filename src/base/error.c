@@ -3,6 +3,9 @@
 
 #include "base/base.h"
 
+#undef mlxr_fail /* the analyzer's forms */
+#undef mlxr_fail_nomem
+
 const char *mlxr_status_name(mlxr_status status)
 {
     static const char *const names[] = {
@@ -28,11 +31,10 @@ const char *mlxr_version(void)
     return MLXR_VERSION;
 }
 
-/* A message is one line of valid UTF-8 whatever a hostile file put into it: control characters become '?',
- * and a text cut by the buffer's end loses its broken last character. */
-static void tidy(mlxr_error *err, bool cut)
+/* A message is one line of valid UTF-8 whatever a hostile file put into it: control characters (C1, which terminals
+ * obey as well, and DEL included) become '?', and a text cut by the buffer's end loses its broken last character. */
+static void tidy(char *s, bool cut)
 {
-    char *s = err->message;
     size_t n = strlen(s), i = 0;
 
     if (cut && n >= 4) {
@@ -44,9 +46,11 @@ static void tidy(mlxr_error *err, bool cut)
     while (i < n) {
         uint32_t cp;
         size_t k = mlxr_utf8_decode(s + i, n - i, &cp);
-        if (k == 0 || cp < 0x20 || cp == 0x7f) {
-            s[i] = cp == '\n' && k ? ' ' : '?';
+        if (k == 0) {
+            s[i] = '?';
             k = 1;
+        } else if (cp < 0x20 || (cp >= 0x7f && cp < 0xa0)) {
+            memset(s + i, cp == '\n' ? ' ' : '?', k);
         }
         i += k;
     }
@@ -62,7 +66,7 @@ mlxr_status mlxr_fail(mlxr_error *err, mlxr_status code, const char *fmt, ...)
         n = vsnprintf(err->message, sizeof err->message, fmt, ap);
         va_end(ap);
         if (n < 0) err->message[0] = '\0';
-        tidy(err, n >= (int)sizeof err->message);
+        tidy(err->message, n >= (int)sizeof err->message);
     }
     return code;
 }
@@ -90,7 +94,7 @@ void mlxr_error_prefix(mlxr_error *err, const char *fmt, ...)
     memmove(err->message + n, err->message, old);
     err->message[n + old] = '\0';
     memcpy(err->message, text, n);
-    tidy(err, cut);
+    tidy(err->message, cut);
 }
 
 void mlxr_error_append(mlxr_error *err, const char *fmt, ...)
@@ -105,17 +109,20 @@ void mlxr_error_append(mlxr_error *err, const char *fmt, ...)
     n = vsnprintf(err->message + old, sizeof err->message - old, fmt, ap);
     va_end(ap);
     if (n < 0) err->message[old] = '\0';
-    tidy(err, n >= 0 && (size_t)n >= sizeof err->message - old);
+    tidy(err->message, n >= 0 && (size_t)n >= sizeof err->message - old);
 }
 
 void mlxr_log_at(const mlxr_log *log, mlxr_log_level level, const char *fmt, ...)
 {
     char text[1024];
+    int n;
     va_list ap;
 
     if (!log || !log->fn) return;
     va_start(ap, fmt);
-    if (vsnprintf(text, sizeof text, fmt, ap) < 0) text[0] = '\0';
+    n = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    if (n < 0) text[0] = '\0';
+    tidy(text, n >= (int)sizeof text);
     log->fn(level, text, log->ud);
 }

@@ -32,7 +32,7 @@ mlxr_status mlxr_file_read(mlxr_buf *out, const char *path, size_t max_bytes, ml
 {
     struct stat sb;
     int fd = -1;
-    size_t total = 0;
+    size_t total = 0, len = out->len;
     mlxr_status st = open_regular(&fd, &sb, path, err);
 
     if (st != MLXR_OK) goto done;
@@ -63,8 +63,9 @@ mlxr_status mlxr_file_read(mlxr_buf *out, const char *path, size_t max_bytes, ml
             goto done;
         }
     }
-    out->data[out->len] = '\0';
 done:
+    if (st != MLXR_OK) out->len = len;
+    if (out->data) out->data[out->len] = '\0';
     if (fd >= 0) close(fd);
     return st;
 }
@@ -119,19 +120,24 @@ mlxr_status mlxr_atomic_file_open(mlxr_atomic_file **out, const char *path, mlxr
     if (!f) return mlxr_fail_nomem(err, path);
     f->fd = -1;
     f->path = mlxr_strdup(path);
-    f->temp = mlxr_asprintf("%s.tmp.XXXXXX", path);
-    if (!f->path || !f->temp) {
+    if (!f->path) {
         st = mlxr_fail_nomem(err, path);
         goto done;
     }
-    f->fd = mkstemp(f->temp);
+    /* Not mkstemp: its files are 0600 for ever, here the user's umask decides, as for any file of theirs. */
+    for (unsigned i = 0; f->fd < 0 && i < 100; i++) {
+        free(f->temp);
+        f->temp = mlxr_asprintf("%s.tmp.%08x", path,
+                                (unsigned)(mlxr_now_ns() * 2654435761u) ^ (unsigned)getpid() << 16 ^ i);
+        if (!f->temp) {
+            st = mlxr_fail_nomem(err, path);
+            goto done;
+        }
+        f->fd = open(f->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (f->fd < 0 && errno != EEXIST) break;
+    }
     if (f->fd < 0) {
         st = fail_errno(err, path, "create");
-        goto done;
-    }
-    (void)fcntl(f->fd, F_SETFD, FD_CLOEXEC);
-    if (fchmod(f->fd, 0644) != 0) {
-        st = fail_errno(err, path, "set the mode of");
         goto done;
     }
     *out = f;
@@ -156,21 +162,28 @@ mlxr_status mlxr_atomic_file_write(mlxr_atomic_file *f, const void *data, size_t
 
 mlxr_status mlxr_atomic_file_commit(mlxr_atomic_file *f, mlxr_error *err)
 {
-    char *dir;
+    char *dir = mlxr_path_dirname(f->path);
+    mlxr_status st = MLXR_OK;
     int fd;
 
-    if (fsync(f->fd) != 0) return fail_errno(err, f->path, "sync");
-    if (rename(f->temp, f->path) != 0) return fail_errno(err, f->path, "rename to");
-    f->committed = true;
-    dir = mlxr_path_dirname(f->path);
     if (!dir) return mlxr_fail_nomem(err, f->path);
+    if (fsync(f->fd) != 0) {
+        st = fail_errno(err, f->path, "sync");
+        goto done;
+    }
+    if (rename(f->temp, f->path) != 0) {
+        st = fail_errno(err, f->path, "rename to");
+        goto done;
+    }
+    f->committed = true;
     fd = open(dir, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
         (void)fsync(fd); /* some file systems cannot sync a folder: the file itself is safe */
         close(fd);
     }
+done:
     free(dir);
-    return MLXR_OK;
+    return st;
 }
 
 void mlxr_atomic_file_close(mlxr_atomic_file *f)
@@ -220,8 +233,12 @@ mlxr_status mlxr_make_dirs(const char *path, mlxr_error *err)
         if (c != '/' && c != '\0') continue;
         *s = '\0';
         if (mkdir(p, 0777) != 0 && errno != EEXIST) {
-            st = fail_errno(err, p, "make the folder");
-            break;
+            int e = errno; /* one that is there may also give EISDIR, EROFS or EACCES: those do no harm */
+            if (!mlxr_path_is_dir(p)) {
+                errno = e;
+                st = fail_errno(err, p, "make the folder");
+                break;
+            }
         }
         *s = c;
         if (c == '\0') break;

@@ -9,7 +9,7 @@ mlxr_status mlxr_json_parse(json_t **out, const char *text, size_t n, const char
 {
     json_error_t je;
 
-    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
+    *out = json_loadb(text ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
     if (*out) return MLXR_OK;
     if (json_error_code(&je) == json_error_out_of_memory) return mlxr_fail_nomem(err, what);
     return mlxr_fail(err, MLXR_E_FORMAT, "%s: not valid JSON: line %d column %d: %s", what, je.line,
@@ -109,6 +109,8 @@ mlxr_status mlxr_json_get_str(const char **out, const json_t *obj, const char *k
     const json_t *v = present(obj, key);
     if (!v) return MLXR_OK;
     if (!json_is_string(v)) return wrong_type(err, what, key, v, "a string");
+    if (strlen(json_string_value(v)) != json_string_length(v)) /* as a C string it would be another one */
+        return mlxr_fail(err, MLXR_E_FORMAT, "%s: \"%s\" has a NUL character in it", what, key);
     *out = json_string_value(v);
     return MLXR_OK;
 }

@@ -20,7 +20,7 @@ mlxr_status mlxr_json_get_real(double *out, const json_t *obj, const char *key, 
                                const char *what, mlxr_error *err);
 mlxr_status mlxr_json_get_bool(bool *out, const json_t *obj, const char *key, const char *what,
                                mlxr_error *err);
-/* Borrowed from obj. */
+/* Borrowed from obj. A string with a NUL character in it is MLXR_E_FORMAT. */
 mlxr_status mlxr_json_get_str(const char **out, const json_t *obj, const char *key, const char *what,
                               mlxr_error *err);
 

@@ -18,7 +18,9 @@ void *mlxr_malloc_array(size_t n, size_t size)
 
 void *mlxr_calloc_array(size_t n, size_t size)
 {
-    return n && size ? calloc(n, size) : calloc(1, 1);
+    size_t bytes;
+    if (!mlxr_mul_size(&bytes, n, size)) return NULL;
+    return calloc(bytes ? bytes : 1, 1);
 }
 
 void *mlxr_realloc_array(void *p, size_t n, size_t size)

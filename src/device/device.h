@@ -60,7 +60,7 @@ typedef struct mlxr_batch {
 
 /* logits: [n_rows, V], the caller's. A row's bits depend on its own sequence alone: not on the rest of the batch,
  * on how the prompt was cut into steps, or on the number of threads (ref and cpu).
- * *cancel (may be NULL) is looked at between operations: non-zero ends the step with MLXR_E_CANCELLED, and the
+ * *cancel (may be NULL; see mlxr_cancelled) is looked at between operations: non-zero ends the step with MLXR_E_CANCELLED, and the
  * positions of this batch are then undefined in the state. */
 mlxr_status mlxr_run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch, const volatile int *cancel,
                      float *logits, mlxr_error *err);

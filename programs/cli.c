@@ -1,0 +1,296 @@
+/* cli: see cli.h. */
+#include "cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+
+/* ---- options ---- */
+
+static void print_usage(const struct cli *cli, FILE *to)
+{
+    fprintf(to, "usage: %s %s\n", cli->program, cli->synopsis);
+}
+
+static void print_help(const struct cli *cli)
+{
+    print_usage(cli, stdout);
+    printf("\n%s\n\noptions:\n", cli->summary);
+    for (size_t i = 0; i < cli->n_options; i++) {
+        const struct cli_option *o = &cli->options[i];
+        char left[64];
+        snprintf(left, sizeof left, "  %s%s%s%s", o->name[1] ? "--" : "-", o->name, o->value ? " " : "",
+                 o->value ? o->value : "");
+        if (strlen(left) < 28)
+            printf("%-28s%s\n", left, o->help);
+        else
+            printf("%s\n%28s%s\n", left, "", o->help);
+    }
+    printf("  --help                    this text\n");
+}
+
+int cli_usage(const struct cli *cli, const char *fmt, ...)
+{
+    va_list ap;
+    fprintf(stderr, "%s: ", cli->program);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+    print_usage(cli, stderr);
+    return CLI_EXIT_USAGE;
+}
+
+int cli_fail(const char *program, const mlxr_error *err)
+{
+    fprintf(stderr, "%s: %s\n", program, err->message);
+    return CLI_EXIT_FAILED;
+}
+
+static const struct cli_option *find_option(const struct cli *cli, const char *name, size_t n)
+{
+    for (size_t i = 0; i < cli->n_options; i++)
+        if (strlen(cli->options[i].name) == n && memcmp(cli->options[i].name, name, n) == 0)
+            return &cli->options[i];
+    return NULL;
+}
+
+static bool is_choice(const char *words, const char *word)
+{
+    size_t n = strlen(word);
+    while (*words) {
+        size_t k = strcspn(words, "|");
+        if (k == n && memcmp(words, word, n) == 0) return true;
+        words += k + (words[k] == '|');
+    }
+    return false;
+}
+
+static int set_option(const struct cli *cli, const struct cli_option *o, const char *given, const char *value)
+{
+    char *end;
+
+    errno = 0;
+    switch (o->kind) {
+    case CLI_FLAG: *(bool *)o->out = true; return 0;
+    case CLI_STRING: *(const char **)o->out = value; return 0;
+    case CLI_LIST: {
+        struct cli_list *list = o->out;
+        if (list->n == MLXR_COUNT(list->items))
+            return cli_usage(cli, "%s: given more than %zu times", given, MLXR_COUNT(list->items));
+        list->items[list->n++] = value;
+        return 0;
+    }
+    case CLI_CHOICE:
+        if (!is_choice(o->value, value))
+            return cli_usage(cli, "%s: \"%s\" is not one of %s", given, value, o->value);
+        *(const char **)o->out = value;
+        return 0;
+    case CLI_INT: {
+        long long x = strtoll(value, &end, 10);
+        if (errno || end == value || *end || (double)x < o->min || (double)x > o->max)
+            return cli_usage(cli, "%s: \"%s\" is not a whole number from %.0f to %.0f", given, value, o->min,
+                             o->max);
+        *(int64_t *)o->out = x;
+        return 0;
+    }
+    case CLI_REAL: {
+        double x = strtod(value, &end);
+        if (end == value || *end || !isfinite(x) || x < o->min || x > o->max)
+            return cli_usage(cli, "%s: \"%s\" is not a number from %g to %g", given, value, o->min, o->max);
+        *(double *)o->out = x;
+        return 0;
+    }
+    }
+    return 0;
+}
+
+bool cli_parse(const struct cli *cli, int argc, char **argv, const char **args, size_t max_args,
+               size_t *n_args, int *exit_code)
+{
+    bool only_args = false;
+
+    *n_args = 0;
+    *exit_code = CLI_EXIT_USAGE;
+    for (int i = 1; i < argc; i++) {
+        const char *a = argv[i], *eq, *value = NULL;
+        const struct cli_option *o;
+        size_t dashes;
+
+        if (only_args || a[0] != '-' || a[1] == '\0') {
+            if (*n_args == max_args) {
+                cli_usage(cli, "unexpected argument \"%s\"", a);
+                return false;
+            }
+            args[(*n_args)++] = a;
+            continue;
+        }
+        if (strcmp(a, "--") == 0) {
+            only_args = true;
+            continue;
+        }
+        if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
+            print_help(cli);
+            *exit_code = 0;
+            return false;
+        }
+        dashes = a[1] == '-' ? 2 : 1;
+        eq = dashes == 2 ? strchr(a, '=') : NULL;
+        o = find_option(cli, a + dashes, eq ? (size_t)(eq - a) - dashes : strlen(a + dashes));
+        if (!o || (o->name[1] == '\0') != (dashes == 1)) {
+            cli_usage(cli, "unknown option %s", a);
+            return false;
+        }
+        if (o->kind == CLI_FLAG && eq) {
+            cli_usage(cli, "--%s takes no value", o->name);
+            return false;
+        }
+        if (o->kind != CLI_FLAG) {
+            value = eq ? eq + 1 : i + 1 < argc ? argv[++i] : NULL;
+            if (!value) {
+                cli_usage(cli, "%s needs a value: %s", a, o->value);
+                return false;
+            }
+        }
+        if (set_option(cli, o, a, value) != 0) return false;
+    }
+    return true;
+}
+
+/* ---- models, texts ---- */
+
+mlxr_status cli_model_dir(char **out, const char *model, const char *paths_json, mlxr_error *err)
+{
+    *out = NULL;
+    if (model && mlxr_path_is_dir(model)) {
+        *out = mlxr_strdup(model);
+        return *out ? MLXR_OK : mlxr_fail_nomem(err, "model");
+    }
+    if (!paths_json && !mlxr_path_is_file(CLI_DEFAULT_PATHS)) {
+        if (!model)
+            return mlxr_fail(
+                err, MLXR_E_MODEL_PATH_MISSING,
+                "no model was named, and there is no %s that names one (scripts/demo.sh writes it)",
+                CLI_DEFAULT_PATHS);
+        return mlxr_fail(err, MLXR_E_MODEL_PATH_MISSING,
+                         "model \"%s\": there is no such folder, and no %s with such an id", model,
+                         CLI_DEFAULT_PATHS);
+    }
+    return mlxr_model_path_resolve(out, paths_json ? paths_json : CLI_DEFAULT_PATHS, model, getenv("HOME"),
+                                   err);
+}
+
+mlxr_precision cli_precision(const char *word)
+{
+    return strcmp(word, "exact") == 0 ? MLXR_PRECISION_EXACT : MLXR_PRECISION_FAST;
+}
+
+const char *cli_isa(void)
+{
+    const char *isa = getenv("MLXR_CPU");
+    return isa && *isa ? isa : NULL;
+}
+
+mlxr_status cli_text(char **out, const char *arg, mlxr_error *err)
+{
+    enum { MAX_TEXT = 64 << 20 };
+    mlxr_buf text = {0};
+    mlxr_status st = MLXR_OK;
+
+    *out = NULL;
+    if (strcmp(arg, "-") != 0) {
+        mlxr_buf_str(&text, arg);
+    } else {
+        for (;;) {
+            char *p = mlxr_buf_reserve(&text, 1 << 16);
+            size_t n;
+            if (!p) break;
+            n = fread(p, 1, 1 << 16, stdin);
+            text.len += n;
+            p[n] = '\0';
+            if (n == 0) break;
+            if (text.len > MAX_TEXT) {
+                st = mlxr_fail(err, MLXR_E_LIMIT, "standard input: more than %d bytes", MAX_TEXT);
+                break;
+            }
+        }
+        if (ferror(stdin)) st = mlxr_fail(err, MLXR_E_IO, "standard input: %s", strerror(errno));
+        if (st == MLXR_OK && text.len && memchr(text.data, '\0', text.len))
+            st = mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "standard input: has a NUL byte");
+        /* The newline that ends a line of input is not part of the prompt. */
+        if (text.len && text.data[text.len - 1] == '\n') text.data[--text.len] = '\0';
+    }
+    if (st == MLXR_OK && !(*out = mlxr_buf_take(&text, NULL))) st = mlxr_fail_nomem(err, "text");
+    mlxr_buf_clear(&text);
+    return st;
+}
+
+/* ---- progress, log ---- */
+
+enum { SHOW_PROGRESS_FROM = 256 << 20 };
+
+static void show_progress(uint64_t done, uint64_t total, void *ud)
+{
+    if (total < SHOW_PROGRESS_FROM) return;
+    if (done >= total)
+        fprintf(stderr, "\r\033[K");
+    else
+        fprintf(stderr, "\r%s %3d %%  %.1f of %.1f GB", (const char *)ud, (int)(done * 100 / total),
+                (double)done / 1e9, (double)total / 1e9);
+    fflush(stderr);
+}
+
+mlxr_progress cli_progress(const char *what)
+{
+    mlxr_progress p = {.ud = (void *)(uintptr_t)what};
+    if (isatty(STDERR_FILENO)) p.fn = show_progress;
+    return p;
+}
+
+static void print_warning(mlxr_log_level level, const char *message, void *ud)
+{
+    if (level == MLXR_LOG_WARN) fprintf(stderr, "%s: warning: %s\n", (const char *)ud, message);
+}
+
+static void print_log(mlxr_log_level level, const char *message, void *ud)
+{
+    fprintf(stderr, "%s: %s%s\n", (const char *)ud, level == MLXR_LOG_WARN ? "warning: " : "", message);
+}
+
+mlxr_log cli_log(const char *program, bool verbose)
+{
+    return (mlxr_log){.fn = verbose ? print_log : print_warning, .ud = (void *)(uintptr_t)program};
+}
+
+/* ---- signals: the only state of the process kept here, since a handler has no other way to it ---- */
+
+static volatile sig_atomic_t interrupted;
+static void (*interrupt_fn)(void *ud);
+static void *interrupt_ud;
+
+static void on_signal(int sig)
+{
+    interrupted = sig;
+    if (interrupt_fn) interrupt_fn(interrupt_ud);
+}
+
+void cli_on_interrupt(void (*fn)(void *ud), void *ud)
+{
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+
+    interrupt_fn = fn;
+    interrupt_ud = ud;
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+}
+
+int cli_interrupted(void)
+{
+    return interrupted;
+}

@@ -1,0 +1,26 @@
+/* prompt: from a request to token ids, as transformers' apply_chat_template does it: the folder's chat template
+ * renders the messages, and the text is encoded without adding special tokens, since the template has written them.
+ * A folder without a template gets the built-in Llama prompt. Immutable once open. */
+#ifndef MLXR_PROMPT_H
+#define MLXR_PROMPT_H
+
+#include <jansson.h>
+
+#include "base/base.h"
+
+typedef struct mlxr_prompt_builder mlxr_prompt_builder;
+
+/* tok is borrowed until close; it decides which Llama prompt is the built-in one. */
+mlxr_status mlxr_prompt_builder_open(mlxr_prompt_builder **out, const char *dir, const mlxr_tokenizer *tok,
+                                     mlxr_error *err);
+void mlxr_prompt_builder_close(mlxr_prompt_builder *p);
+bool mlxr_prompt_builder_is_builtin(const mlxr_prompt_builder *p);
+
+/* Renders a template context (messages, tools, add_generation_prompt, ...). *out_text: free it. */
+mlxr_status mlxr_prompt_render(char **out_text, size_t *out_n, const mlxr_prompt_builder *p,
+                               const json_t *context, int64_t now, mlxr_error *err);
+/* *out_ids: free it. */
+mlxr_status mlxr_prompt_encode(int32_t **out_ids, size_t *out_n, const mlxr_prompt_builder *p,
+                               const mlxr_request *request, int64_t now, mlxr_error *err);
+
+#endif

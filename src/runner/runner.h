@@ -1,0 +1,54 @@
+/* runner: from a request to events, over one adapter.
+ *
+ *   request --prompt.c--> ids --adapter--> token ids --answer.c--> TOKEN ... COMPLETED
+ *
+ * An adapter is what can load a model and generate: the engine on a device (native), or fixed words (mock).
+ * A runner has one adapter with one loaded model; it keeps generate to one caller and carries the cancel flag. */
+#ifndef MLXR_RUNNER_H
+#define MLXR_RUNNER_H
+
+#include "base/base.h"
+
+/* Called by one thread at a time; the strings of options are valid during load only. */
+typedef struct mlxr_adapter {
+    const char *name;
+    /* *context is handed to the calls below and freed by unload. */
+    mlxr_status (*load)(void **context, const char *model, const mlxr_runner_options *options,
+                        mlxr_error *err);
+    /* Sends TOKEN events and one COMPLETED; looks at *cancel at least once a token (mlxr_cancelled) and then returns
+     * MLXR_E_CANCELLED, everything of the request freed. stats is never NULL and is filled in either case,
+     * duration_ns and load_ns apart, which are the runner's. */
+    mlxr_status (*generate)(void *context, const mlxr_request *request, const volatile int *cancel,
+                            mlxr_on_event on_event, void *ud, mlxr_stats *stats, mlxr_error *err);
+    const char *(*device_name)(const void *context); /* borrowed until unload */
+    void (*unload)(void *context);                   /* NULL is fine */
+} mlxr_adapter;
+
+extern const mlxr_adapter mlxr_adapter_native, mlxr_adapter_mock;
+
+/* mlxr_runner_open for an adapter that the library does not know by name. */
+mlxr_status mlxr_runner_open_with(mlxr_runner **out, const mlxr_adapter *adapter, const char *model,
+                                  const mlxr_runner_options *options, mlxr_error *err);
+
+/* ---- answer: sampled pieces of text to events ----
+ *
+ * Holds back what may become a stop string, cuts the text there, keeps the whole answer. init to {0}. */
+typedef struct mlxr_answer {
+    struct mlxr_stop *stop;
+    struct mlxr_buf piece, text;
+    mlxr_on_event on_event;
+    void *ud;
+    bool stopped; /* a stop string was found: nothing more is taken */
+} mlxr_answer;
+
+mlxr_status mlxr_answer_init(mlxr_answer *a, const mlxr_request *request, mlxr_on_event on_event, void *ud,
+                             mlxr_error *err);
+/* One token's text; always one TOKEN event. */
+mlxr_status mlxr_answer_push(mlxr_answer *a, int32_t id, const char *text, size_t n, mlxr_error *err);
+/* Text that belongs to no token of its own (what a detokenizer held back); an event only if there is any. */
+mlxr_status mlxr_answer_push_rest(mlxr_answer *a, const char *text, size_t n, mlxr_error *err);
+/* What was held back, then COMPLETED. stats is complete by now. */
+mlxr_status mlxr_answer_finish(mlxr_answer *a, const mlxr_stats *stats, mlxr_error *err);
+void mlxr_answer_clear(mlxr_answer *a);
+
+#endif
