@@ -1,15 +1,9 @@
 /* The pool: every item once, every thread once, whatever the machine is doing. Run it under TSan too. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka wants these before it */
-#include <cmocka.h>
+#include "test.h"
 
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -1,16 +1,9 @@
 /* Every kernel of every instruction set this machine has: against the plain reading in double, and against itself,
  * bit for bit, when the same token comes in other company. Buffers are exactly as long as the contract says, so
  * that AddressSanitizer sees a byte too far. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka wants these before it */
-#include <cmocka.h>
+#include "test.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "device/cpu/kernels.h"
 
@@ -130,7 +123,7 @@ static void check_linear(const mlxr_cpu_kernels *k, mlxr_quant quant, mlxr_dtype
     float *x[MOST_TOKENS], *alone[MOST_TOKENS], *y[MOST_TOKENS],
         *bias = with_bias ? random_floats(n_rows) : NULL;
     mlxr_cpu_linear a = {.m = &f.m, .bias = bias};
-    size_t n_scratch, cut = n_rows / 3;
+    size_t n_scratch = 0, cut = n_rows / 3;
     float *scratch, *unit = must_alloc(mlxr_round_up(n_cols, MLXR_CPU_CHUNK) * sizeof *unit);
 
     assert_non_null(fn);
@@ -251,7 +244,7 @@ static void test_every_half(void **state)
     const float *one = x;
     mlxr_cpu_linear a = {.m = &m, .x = &one, .y = &y, .n_tokens = 1};
     const mlxr_cpu_kernels *k;
-    size_t n_scratch;
+    size_t n_scratch = 0;
 
     memset(x, 0, MLXR_CPU_CHUNK * sizeof *x);
     x[0] = 1.0f;
