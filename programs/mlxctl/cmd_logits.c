@@ -1,4 +1,4 @@
-/* mlxctl logits MODEL [--greedy N] [--device NAME] [--precision exact|fast] [--threads N]
+/* mlxctl logits MODEL [--greedy N] [--device NAME] [--precision exact|fast] [-t N]
  *
  * What a model says about token ids, for comparing runtimes: one JSON object a line on stdin, one on stdout.
  *
@@ -7,24 +7,16 @@
  *
  * A request that fails is answered by {"error": "..."} and the next one goes on. The default precision is exact,
  * since the numbers are asked for to be compared. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/json.h"
 #include "device/device.h"
-#include "mlxctl/mlxctl.h"
+#include "mlxctl.h"
 #include "model/model.h"
 
 /* Tokens a step: enough to share each dequantized row, few enough to keep the registers small. */
 enum { CHUNK = 128, MAX_GREEDY = 1 << 20 };
-
-typedef struct options {
-    const char *model, *device;
-    mlxr_precision precision;
-    bool greedy;
-    size_t n_greedy, n_threads;
-} options;
 
 typedef struct session {
     mlxr_model *model;
@@ -36,62 +28,6 @@ typedef struct session {
     uint32_t rows[CHUNK], positions[CHUNK], seqs[CHUNK];
     float *logits; /* [CHUNK, V] */
 } session;
-
-static int usage(const char *problem, const char *arg)
-{
-    fprintf(stderr, "mlxctl logits: %s%s%s\n", problem, *arg ? ": " : "", arg);
-    fprintf(
-        stderr,
-        "usage: mlxctl logits MODEL [--greedy N] [--device NAME] [--precision exact|fast] [--threads N]\n");
-    return 2;
-}
-
-/* A whole number from 0 to max; false for anything else. */
-static bool parse_size(size_t *out, const char *text, size_t max)
-{
-    unsigned long long v;
-    char *end;
-
-    if (*text < '0' || *text > '9') return false;
-    errno = 0;
-    v = strtoull(text, &end, 10);
-    if (errno || *end || v > max) return false;
-    *out = (size_t)v;
-    return true;
-}
-
-static int parse_options(options *o, int argc, char **argv)
-{
-    *o = (options){.device = "cpu", .precision = MLXR_PRECISION_EXACT};
-    for (int i = 1; i < argc; i++) {
-        const char *arg = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (arg[0] != '-') {
-            if (o->model) return usage("one model at a time", arg);
-            o->model = arg;
-            continue;
-        }
-        if (strcmp(arg, "--greedy") != 0 && strcmp(arg, "--device") != 0 && strcmp(arg, "--precision") != 0 &&
-            strcmp(arg, "--threads") != 0)
-            return usage("unknown option", arg);
-        if (!value) return usage("no value after", arg);
-        i++;
-        if (strcmp(arg, "--device") == 0) {
-            o->device = value;
-        } else if (strcmp(arg, "--precision") == 0) {
-            if (strcmp(value, "exact") != 0 && strcmp(value, "fast") != 0)
-                return usage("--precision is exact or fast, not", value);
-            o->precision = strcmp(value, "exact") == 0 ? MLXR_PRECISION_EXACT : MLXR_PRECISION_FAST;
-        } else if (strcmp(arg, "--threads") == 0) {
-            if (!parse_size(&o->n_threads, value, 4096))
-                return usage("--threads is a number up to 4096, not", value);
-        } else {
-            o->greedy = true;
-            if (!parse_size(&o->n_greedy, value, MAX_GREEDY))
-                return usage("--greedy is a number of ids, not", value);
-        }
-    }
-    return o->model ? 0 : usage("no MODEL", "");
-}
 
 /* ---- the model at work ---- */
 
@@ -105,13 +41,13 @@ static void session_close(session *s)
     free(s->logits);
 }
 
-static mlxr_status session_open(session *s, const options *o, mlxr_error *err)
+static mlxr_status session_open(session *s, const char *dir, const char *device,
+                                const mlxr_device_options *options, mlxr_error *err)
 {
-    mlxr_device_options device_options = {.precision = o->precision, .n_threads = o->n_threads};
     mlxr_status st;
 
-    if ((st = mlxr_model_open(&s->model, o->model, err)) != MLXR_OK) return st;
-    if ((st = mlxr_device_open(&s->device, o->device, &device_options, err)) != MLXR_OK) return st;
+    if ((st = mlxr_model_open(&s->model, dir, err)) != MLXR_OK) return st;
+    if ((st = mlxr_device_open(&s->device, device, options, err)) != MLXR_OK) return st;
     st = mlxr_device_compile(&s->executable, s->device, mlxr_model_program(s->model), err);
     if (st != MLXR_OK) return st;
     s->logits = mlxr_malloc_array(mlxr_model_program(s->model)->vocab_size, CHUNK * sizeof *s->logits);
@@ -253,17 +189,18 @@ static mlxr_status answer_greedy(session *s, mlxr_buf *out, const json_t *reques
     return st;
 }
 
-static void answer(session *s, mlxr_buf *out, const options *o, const char *line, size_t n_line)
+/* n_greedy < 0: the request is for logits. */
+static void answer(session *s, mlxr_buf *out, int64_t n_greedy, const char *line, size_t n_line)
 {
     json_t *request = NULL;
-    mlxr_error err;
+    mlxr_error err = {0};
     mlxr_status st = mlxr_json_parse(&request, line, n_line, "request", &err);
 
     if (st == MLXR_OK && !json_is_object(request))
         st = mlxr_fail(&err, MLXR_E_FORMAT, "request: not a JSON object");
     if (st == MLXR_OK)
-        st = o->greedy ? answer_greedy(s, out, request, o->n_greedy, &err)
-                       : answer_logits(s, out, request, &err);
+        st = n_greedy >= 0 ? answer_greedy(s, out, request, (size_t)n_greedy, &err)
+                           : answer_logits(s, out, request, &err);
     if (st == MLXR_OK) st = mlxr_buf_check(out, "logits", &err);
     if (st != MLXR_OK) {
         mlxr_buf_clear(out);
@@ -276,37 +213,65 @@ static void answer(session *s, mlxr_buf *out, const options *o, const char *line
 
 int cmd_logits(int argc, char **argv)
 {
-    options o;
+    const char *model_paths = NULL, *device = "cpu", *precision = "exact", *args[1];
+    int64_t n_greedy = -1, n_threads = 0;
+    const struct cli_option options[] = {
+        {"greedy", CLI_INT, "N", &n_greedy, 0, MAX_GREEDY,
+         "answer with the N likeliest next ids, one after the other"},
+        {"device", CLI_STRING, "NAME", &device, 0, 0, "cpu (default) or ref"},
+        {"precision", CLI_CHOICE, "exact|fast", &precision, 0, 0, "exact (default): float32 activations"},
+        {"t", CLI_INT, "THREADS", &n_threads, 0, 4096, "threads; 0 (default): one a core"},
+        {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
+    };
+    const struct cli cli = {
+        .program = "mlxctl logits",
+        .synopsis = "MODEL [--greedy N] [--device NAME] [--precision exact|fast] [-t THREADS]",
+        .summary = "What a model says about token ids, a JSON object a line on standard input and output:\n"
+                   "{\"ids\": [1, 2], \"last\": N} gives {\"logits\": [[...]]} of the last N positions (0: "
+                   "all), and\n"
+                   "with --greedy N {\"ids\": [1, 2]} gives {\"ids\": [...]}. A request that fails gives "
+                   "{\"error\": ...}.",
+        .options = options,
+        .n_options = MLXR_COUNT(options),
+    };
+    mlxr_device_options device_options = {0};
     session s = {0};
     mlxr_buf out = {0};
-    mlxr_error err;
-    char *line = NULL;
-    size_t cap_line = 0;
+    mlxr_error err = {0};
+    char *dir = NULL, *line = NULL;
+    size_t n_args, cap_line = 0;
     ssize_t n;
-    int code = parse_options(&o, argc, argv);
+    int code = 0;
 
-    if (code != 0) return code;
-    if (session_open(&s, &o, &err) != MLXR_OK) {
-        fprintf(stderr, "mlxctl logits: %s\n", err.message);
-        code = 1;
+    if (!cli_parse(&cli, argc, argv, args, 1, &n_args, &code)) return code;
+    if (n_args < 1) return cli_usage(&cli, "MODEL is needed");
+    device_options.precision = cli_precision(precision);
+    device_options.n_threads = (size_t)n_threads;
+    device_options.isa = cli_isa();
+    device_options.log = cli_log(cli.program, false);
+    if (cli_model_dir(&dir, args[0], model_paths, &err) != MLXR_OK ||
+        session_open(&s, dir, device, &device_options, &err) != MLXR_OK) {
+        code = cli_fail(cli.program, &err);
         goto done;
     }
     while ((n = getline(&line, &cap_line, stdin)) >= 0) {
         while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) n--;
         if (n == 0) continue;
-        answer(&s, &out, &o, line, (size_t)n);
+        answer(&s, &out, n_greedy, line, (size_t)n);
         mlxr_buf_char(&out, '\n');
-        if (mlxr_buf_check(&out, "logits", &err) != MLXR_OK ||
-            fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout) != 0) {
-            fprintf(stderr, "mlxctl logits: could not write an answer\n");
-            code = 1;
-            break;
+        if (mlxr_buf_check(&out, "logits", &err) == MLXR_OK &&
+            (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout) != 0))
+            mlxr_fail(&err, MLXR_E_IO, "the answer could not be written");
+        if (err.code != MLXR_OK) {
+            code = cli_fail(cli.program, &err);
+            goto done;
         }
         mlxr_buf_clear(&out);
     }
 done:
     mlxr_buf_clear(&out);
     free(line);
+    free(dir);
     session_close(&s);
     return code;
 }

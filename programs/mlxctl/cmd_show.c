@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/json.h"
-#include "mlxctl/mlxctl.h"
+#include "mlxctl.h"
 #include "model/model.h"
 
 enum { MAX_KINDS = 32 };
@@ -23,13 +23,6 @@ typedef struct summary {
     kind kinds[MAX_KINDS];
     size_t n_kinds;
 } summary;
-
-static int usage(const char *problem, const char *arg)
-{
-    fprintf(stderr, "mlxctl show: %s%s%s\n", problem, *arg ? ": " : "", arg);
-    fprintf(stderr, "usage: mlxctl show MODEL [--program] [--json]\n");
-    return 2;
-}
 
 static void summarize(summary *s, const mlxr_program *p)
 {
@@ -124,44 +117,49 @@ static void show_json(mlxr_buf *out, const char *path, const mlxr_model *m, cons
 
 int cmd_show(int argc, char **argv)
 {
-    const char *path = NULL;
     bool with_program = false, json = false;
+    const char *model_paths = NULL, *args[1];
+    const struct cli_option options[] = {
+        {"program", CLI_FLAG, NULL, &with_program, 0, 0,
+         "also the program: slots, registers, weights, operations"},
+        {"json", CLI_FLAG, NULL, &json, 0, 0, "as one JSON object"},
+        {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
+    };
+    const struct cli cli = {
+        .program = "mlxctl show",
+        .synopsis = "MODEL [--program] [--json]",
+        .summary = "What a model folder holds: family, sizes, quantization, files.",
+        .options = options,
+        .n_options = MLXR_COUNT(options),
+    };
+    char *dir = NULL;
     mlxr_model *m = NULL;
     mlxr_buf out = {0}, program = {0};
     summary s = {0};
-    mlxr_error err;
+    mlxr_error err = {0};
     mlxr_status st;
+    size_t n_args;
+    int code;
 
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--program") == 0)
-            with_program = true;
-        else if (strcmp(argv[i], "--json") == 0)
-            json = true;
-        else if (argv[i][0] == '-')
-            return usage("unknown option", argv[i]);
-        else if (path)
-            return usage("one model at a time", argv[i]);
-        else
-            path = argv[i];
-    }
-    if (!path) return usage("no MODEL", "");
-
-    if ((st = mlxr_model_open(&m, path, &err)) != MLXR_OK) goto done;
+    if (!cli_parse(&cli, argc, argv, args, 1, &n_args, &code)) return code;
+    if (n_args < 1) return cli_usage(&cli, "MODEL is needed");
+    if ((st = cli_model_dir(&dir, args[0], model_paths, &err)) != MLXR_OK) goto done;
+    if ((st = mlxr_model_open(&m, dir, &err)) != MLXR_OK) goto done;
     summarize(&s, mlxr_model_program(m));
     if (with_program) mlxr_program_print(mlxr_model_program(m), &program);
     if ((st = mlxr_buf_check(&program, "show", &err)) != MLXR_OK) goto done;
     if (json)
-        show_json(&out, path, m, &s, &program);
+        show_json(&out, dir, m, &s, &program);
     else
-        show_text(&out, path, m, &s);
+        show_text(&out, dir, m, &s);
     if (!json && program.data) mlxr_buf_append(&out, program.data, program.len);
     if ((st = mlxr_buf_check(&out, "show", &err)) != MLXR_OK) goto done;
     if (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout) != 0)
-        st = mlxr_fail(&err, MLXR_E_IO, "could not write the answer");
+        st = mlxr_fail(&err, MLXR_E_IO, "the answer could not be written");
 done:
-    if (st != MLXR_OK) fprintf(stderr, "mlxctl show: %s\n", err.message);
     mlxr_buf_clear(&program);
     mlxr_buf_clear(&out);
     mlxr_model_close(m);
-    return st == MLXR_OK ? 0 : 1;
+    free(dir);
+    return st == MLXR_OK ? 0 : cli_fail(cli.program, &err);
 }

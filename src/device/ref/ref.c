@@ -239,7 +239,7 @@ static mlxr_status ref_run(mlxr_executable *base, mlxr_state *state, const mlxr_
     for (size_t i = 0; i < p->n_ops; i++) {
         if (i == e->i_tail) keep_rows(&s, batch);
         if (s.n == 0) return MLXR_OK;
-        if (cancel && *cancel)
+        if (mlxr_cancelled(cancel))
             return mlxr_fail(err, MLXR_E_CANCELLED, "device ref: cancelled before operation %zu (%s)", i,
                              mlxr_op_name(p->ops[i].kind));
         functions[p->ops[i].kind](&s, &p->ops[i]);
