@@ -46,16 +46,18 @@ uint64_t mlxr_checkpoint_bytes(const mlxr_checkpoint *c);                       
 /* Reads the files into the page cache, telling progress as it goes. */
 void mlxr_checkpoint_prefetch(const mlxr_checkpoint *c, const mlxr_progress *progress);
 
-/* Writes one safetensors file, tensors in the order added; data is borrowed until commit. */
+/* Writes one safetensors file, tensors in the order added. Nothing is on disk before commit. */
 typedef struct mlxr_safetensors_writer mlxr_safetensors_writer;
 mlxr_status mlxr_safetensors_writer_create(mlxr_safetensors_writer **out, const char *path, mlxr_error *err);
 /* Declares a tensor; its bytes come later through `fill`, in the same order, when commit asks for them, so that a
- * converted model never lies in memory whole. fill writes n_bytes to dst; begin counts from the tensor's start. */
+ * converted model never lies in memory whole. fill writes n_bytes to dst; begin counts from the tensor's start and is a
+ * multiple of 983040 = 15 * 2^16, which no element, quantized group or GGUF block of codes straddles. */
 typedef mlxr_status (*mlxr_tensor_fill)(void *ud, void *dst, size_t begin, size_t n_bytes, mlxr_error *err);
 mlxr_status mlxr_safetensors_writer_add(mlxr_safetensors_writer *w, const char *name, mlxr_dtype dtype,
                                         unsigned n_dims, const size_t *shape, mlxr_tensor_fill fill, void *ud,
                                         mlxr_error *err);
-/* Writes under a temporary name, syncs, renames. metadata: a JSON object of strings, or NULL. */
+/* Writes under a temporary name, syncs, renames; a failing fill's error is returned and leaves no file. metadata: a
+ * JSON object of strings, or NULL. progress counts the tensors' bytes. */
 mlxr_status mlxr_safetensors_writer_commit(mlxr_safetensors_writer *w, const json_t *metadata,
                                            const mlxr_progress *progress, mlxr_error *err);
 void mlxr_safetensors_writer_free(mlxr_safetensors_writer *w);
@@ -75,8 +77,9 @@ mlxr_gguf_import_options mlxr_gguf_import_options_default(void);
 
 /* Turns a llama-family GGUF file into an MLX folder (made if absent): config.json, model.safetensors,
  * tokenizer.json, tokenizer_config.json (with the chat template), generation_config.json. Lossless for F32, F16,
- * BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0. Every file is written whole or not at all, config.json last, so that an
- * interrupted import is not a model. */
+ * BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0. A folder that holds a model already is refused (MLXR_E_INVALID_ARGUMENT). Every
+ * file is written whole or not at all, config.json last, so that an interrupted import is not a model. options may be
+ * NULL. */
 mlxr_status mlxr_gguf_import(const char *gguf_path, const char *dir, const mlxr_gguf_import_options *options,
                              mlxr_error *err);
 
