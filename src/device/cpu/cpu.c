@@ -93,11 +93,6 @@ typedef struct pass {
     size_t n_list;
 } pass;
 
-/* Consecutive tokens of one sequence in a step's list, whose heads share the loads of keys and values. */
-typedef struct cpu_tile {
-    size_t begin, n;
-} cpu_tile;
-
 /* The row of the i-th token of the step's list. */
 static inline float *row_of(const pass *s, mlxr_reg_id r, size_t i)
 {
@@ -112,8 +107,7 @@ static inline float *row_of(const pass *s, mlxr_reg_id r, size_t i)
 static float *block_of(const pass *s, uint32_t token)
 {
     uint32_t position = s->positions[token];
-    return s->state->blocks +
-           s->tables[s->seqs[token]].blocks[position / MLXR_KV_BLOCK] * s->e->block_floats;
+    return s->state->blocks + s->tables[s->seqs[token]].blocks[position / MLXR_KV_BLOCK] * s->e->block_floats;
 }
 
 static void store_kv(const pass *s, const mlxr_op *op, size_t i)
@@ -129,8 +123,7 @@ static void store_kv(const pass *s, const mlxr_op *op, size_t i)
     /* Keys: a column of every head's [k_head_dim, MLXR_KV_BLOCK]. */
     for (size_t d = 0; d < sl->n_kv_heads * sl->k_head_dim; d++) keys[d * MLXR_KV_BLOCK] = k[d];
     for (size_t h = 0; h < sl->n_kv_heads; h++) {
-        memcpy(values + h * MLXR_KV_BLOCK * at->v_stride, v + h * sl->v_head_dim,
-               sl->v_head_dim * sizeof *v);
+        memcpy(values + h * MLXR_KV_BLOCK * at->v_stride, v + h * sl->v_head_dim, sl->v_head_dim * sizeof *v);
     }
 }
 
@@ -198,7 +191,10 @@ static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
         const mlxr_matrix *m = &e->base.program->weights[s->ops[j].op->weight].m;
         size_t from = begin > at ? begin - at : 0, to = end - at < m->n_rows ? end - at : m->n_rows;
         if (from < to) {
-            mlxr_cpu_linear a = {.m = m, .bias = s->ops[j].vector, .x = e->x, .y = e->y + j * e->cap_tokens,
+            mlxr_cpu_linear a = {.m = m,
+                                 .bias = s->ops[j].vector,
+                                 .x = e->x,
+                                 .y = e->y + j * e->cap_tokens,
                                  .n_tokens = s->n_list};
             s->ops[j].linear(&a, from, to, e->scratch + i_thread * e->scratch_floats);
         }

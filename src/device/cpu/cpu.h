@@ -57,6 +57,11 @@ typedef struct cpu_slot {
     size_t k_offset, v_offset, v_stride;
 } cpu_slot;
 
+/* Consecutive tokens of one sequence in a step's list, whose heads share the loads of keys and values. */
+typedef struct cpu_tile {
+    size_t begin, n;
+} cpu_tile;
+
 typedef struct cpu_executable {
     mlxr_executable base;
     cpu_op *ops;
@@ -76,11 +81,11 @@ typedef struct cpu_executable {
     size_t *stride; /* [n_regs] floats from row to row */
     float **regs;   /* [n_regs] of [cap_tokens, stride]; NULL for the logits */
     size_t cap_tokens;
-    const float **x;         /* [cap_tokens] */
-    float **y;               /* [MLXR_CPU_MAX_LINEARS, cap_tokens] */
-    uint32_t *every;         /* [cap_tokens] 0, 1, 2, ... */
-    uint32_t *wanted;        /* [cap_tokens] */
-    struct cpu_tile *tiles;  /* [cap_tokens] */
+    const float **x;  /* [cap_tokens] */
+    float **y;        /* [MLXR_CPU_MAX_LINEARS, cap_tokens] */
+    uint32_t *every;  /* [cap_tokens] 0, 1, 2, ... */
+    uint32_t *wanted; /* [cap_tokens] */
+    cpu_tile *tiles;  /* [cap_tokens] */
 } cpu_executable;
 
 typedef struct cpu_state {

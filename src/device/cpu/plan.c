@@ -54,11 +54,12 @@ static mlxr_status prepare_linear(cpu_executable *e, cpu_op *c, size_t i, mlxr_e
 
     c->linear = k->linear(&w->m);
     if (!c->linear) {
-        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
-                         "device cpu: operation %zu (LINEAR, layer %d): no kernel for %s%s: %s, %u bits in groups "
-                         "of %u, %s",
-                         i, (int)op->i_layer, w->name, w->suffix, mlxr_quant_mode_name(w->m.quant.mode),
-                         w->m.quant.bits, w->m.quant.group_size, mlxr_dtype_name(w->m.dtype));
+        return mlxr_fail(
+            err, MLXR_E_UNSUPPORTED,
+            "device cpu: operation %zu (LINEAR, layer %d): no kernel for %s%s: %s, %u bits in groups "
+            "of %u, %s",
+            i, (int)op->i_layer, w->name, w->suffix, mlxr_quant_mode_name(w->m.quant.mode), w->m.quant.bits,
+            w->m.quant.group_size, mlxr_dtype_name(w->m.dtype));
     }
     if (op->bias != MLXR_NONE) {
         c->vector = vector_floats(e, &e->base.program->weights[op->bias].m, 0.0f);
@@ -74,9 +75,9 @@ static mlxr_status prepare_rope(cpu_executable *e, cpu_op *c)
     const mlxr_op *op = c->op;
     size_t i = 0;
 
-    while (i < e->n_ropes && !(e->ropes[i].inv_freq == op->u.rope.inv_freq &&
-                               e->ropes[i].half == op->u.rope.n_rot / 2 &&
-                               e->ropes[i].scale == op->u.rope.scale)) {
+    while (i < e->n_ropes &&
+           !(e->ropes[i].inv_freq == op->u.rope.inv_freq && e->ropes[i].half == op->u.rope.n_rot / 2 &&
+             e->ropes[i].scale == op->u.rope.scale)) {
         i++;
     }
     c->i_rope = i;
