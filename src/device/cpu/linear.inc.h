@@ -31,6 +31,16 @@ INLINE void load_floats(vf *w, mlxr_dtype dtype, const uint8_t *p)
     }
 }
 
+/* One token's weights are read once and in order, but as three streams in short bursts, which the hardware's
+ * prefetchers follow badly: asking this far ahead doubled a single thread's speed from memory (Zen 5, 4 bits in groups of
+ * 32). An address past the end is only a hint. */
+enum { AHEAD_BYTES = 8192, AHEAD_SCALES = 2048 };
+
+INLINE void prefetch(const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)((uintptr_t)p + i));
+}
+
 /* n scales or biases to floats; writes up to a multiple of V_W. */
 INLINE void widen(float *out, const uint8_t *p, mlxr_dtype dtype, size_t n)
 {
@@ -40,6 +50,7 @@ INLINE void widen(float *out, const uint8_t *p, mlxr_dtype dtype, size_t n)
         return;
     }
     for (; i + V_W <= n; i += V_W) {
+        prefetch((const uint8_t *)((uintptr_t)p + AHEAD_SCALES + i * 2), 1);
         v_store(out + i, dtype == MLXR_F16 ? v_from_f16(p + i * 2) : v_from_bf16(p + i * 2));
     }
     if (i < n) {
@@ -71,6 +82,7 @@ INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, co
     float *scales = scratch, *biases = scratch + mlxr_round_up(4 * n_groups, V_W);
     const uint8_t *p[4];
     const float *s[4], *b[4];
+    const uint8_t *ahead = (const uint8_t *)((uintptr_t)m->data + row * m->row_bytes + AHEAD_BYTES);
 
     widen(scales, (const uint8_t *)m->scales + row * n_groups * value_bytes, m->dtype, n * n_groups);
     widen(biases, (const uint8_t *)m->biases + row * n_groups * value_bytes, m->dtype, n * n_groups);
@@ -87,6 +99,10 @@ INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, co
         UNROLL for (unsigned c = 0; c < f.per_group; c++)
         {
             vf w[4][N_VEC];
+            if (!f.to_panel) {
+                prefetch(ahead, f.bits * (MLXR_CPU_CHUNK / 8) * 4);
+                ahead += f.bits * (MLXR_CPU_CHUNK / 8) * 4;
+            }
             UNROLL for (unsigned r = 0; r < 4; r++)
             {
                 v_unpack(w[r], f.bits, p[r], book[r]);
