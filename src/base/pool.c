@@ -11,23 +11,22 @@
  * active == 0 before it touches the fields again. A range job may be closed before a slow worker came; a job for
  * every thread waits for joined == n_threads - 1 first.
  *
- * Whoever waits spins for SPIN_NS and then parks on a condition. Parking is a store (n_parked, owner_parked)
+ * Whoever waits spins for a while and then parks on a condition. Parking is a store (n_parked, owner_parked)
  * followed by a load of the word; waking is a change of the word followed by a load of that flag; both sequentially
  * consistent, so that one of the two sides sees the other. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 #include "base/pool.h"
 
-/* Longer than the gaps inside a step (microseconds), shorter than what a waiting core is worth to others. */
-enum { SPIN_NS = 50 * 1000 };
+/* A waiting thread first only looks, for as long as the gaps inside a step last; then it lets others run between
+ * looks, because what it waits for may be waiting for this very core; then it parks. */
+enum { LOOK_NS = 5 * 1000, YIELD_NS = 50 * 1000 };
 
 #define ACTIVE_ONE    ((uint64_t)1)
 #define JOINED_ONE    ((uint64_t)1 << 16)
@@ -117,7 +116,7 @@ static bool is_job_for(uint64_t word, uint32_t served)
 /* Waits for a job this worker has not served, or for the end (false). */
 static bool worker_wait(mlxr_pool *p, uint32_t served)
 {
-    uint64_t start = mlxr_now_ns();
+    uint64_t start = mlxr_now_ns(), waited;
 
     do {
         for (int i = 0; i < 64; i++) {
@@ -125,7 +124,9 @@ static bool worker_wait(mlxr_pool *p, uint32_t served)
             spin_pause();
         }
         if (atomic_load(&p->stop)) return false;
-    } while (mlxr_now_ns() - start < SPIN_NS);
+        waited = mlxr_now_ns() - start;
+        if (waited >= LOOK_NS) sched_yield();
+    } while (waited < YIELD_NS);
 
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->n_parked, 1);
@@ -172,14 +173,16 @@ static bool job_done(mlxr_pool *p, size_t n_join)
 
 static void owner_wait(mlxr_pool *p, size_t n_join)
 {
-    uint64_t start = 0;
+    uint64_t start = 0, waited = 0;
 
-    for (int i = 0;; i++) {
-        if (job_done(p, n_join)) return;
-        spin_pause();
-        if (i % 64 != 63) continue;
+    while (waited < YIELD_NS) {
+        for (int i = 0; i < 64; i++) {
+            if (job_done(p, n_join)) return;
+            spin_pause();
+        }
         if (!start) start = mlxr_now_ns();
-        if (mlxr_now_ns() - start >= SPIN_NS) break;
+        waited = mlxr_now_ns() - start;
+        if (waited >= LOOK_NS) sched_yield();
     }
     pthread_mutex_lock(&p->lock);
     atomic_store(&p->owner_parked, 1);

@@ -1,6 +1,10 @@
 /* The tables of kernels and which of them this machine can run. */
 #include "device/cpu/kernels.h"
 
+#ifdef MLXR_CPU_X86
+#include <cpuid.h>
+#endif
+
 #define TABLE(name, suffix)                                                                   \
     {                                                                                         \
         name, mlxr_cpu_linear_##suffix, mlxr_cpu_attend_##suffix, mlxr_cpu_rms_norm_##suffix, \
@@ -13,10 +17,17 @@ static const mlxr_cpu_kernels baseline = TABLE("baseline", base);
 #ifdef MLXR_CPU_X86
 static const mlxr_cpu_kernels avx2 = TABLE("avx2", avx2), avx512 = TABLE("avx512", avx512);
 
-/* The builtins look at what the system saves of the registers too. */
+/* The builtins look at what the system saves of the registers too; not every compiler's knows f16c, which uses the
+ * same registers as avx2. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 static bool has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 static bool has_avx512(void)
