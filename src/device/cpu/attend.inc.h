@@ -13,18 +13,19 @@ INLINE void score_tile(const mlxr_cpu_attend *a, unsigned n, size_t i_query, con
 {
     vf acc[QUERIES][2];
 
-    UNROLL for (unsigned j = 0; j < n; j++) acc[j][0] = acc[j][1] = v_set1(0.0f);
+    UNROLL
+    for (unsigned j = 0; j < n; j++) acc[j][0] = acc[j][1] = v_set1(0.0f);
     for (size_t d = 0; d < a->k_dim; d++) {
         vf k0 = v_load(keys + d * MLXR_KV_BLOCK), k1 = v_load(keys + d * MLXR_KV_BLOCK + V_W);
-        UNROLL for (unsigned j = 0; j < n; j++)
-        {
+        UNROLL
+        for (unsigned j = 0; j < n; j++) {
             vf q = v_set1(a->q[i_query + j][d]);
             acc[j][0] = v_fma(q, k0, acc[j][0]);
             acc[j][1] = v_fma(q, k1, acc[j][1]);
         }
     }
-    UNROLL for (unsigned j = 0; j < n; j++)
-    {
+    UNROLL
+    for (unsigned j = 0; j < n; j++) {
         v_store(scores + j * MLXR_CPU_SPAN, acc[j][0]);
         v_store(scores + j * MLXR_CPU_SPAN + V_W, acc[j][1]);
     }
@@ -36,10 +37,10 @@ INLINE void value_tile(const mlxr_cpu_attend *a, unsigned n, unsigned n_vec, con
 {
     vf sum[QUERIES][4];
 
-    UNROLL for (unsigned j = 0; j < n; j++)
-    {
-        UNROLL for (unsigned v = 0; v < n_vec; v++)
-        {
+    UNROLL
+    for (unsigned j = 0; j < n; j++) {
+        UNROLL
+        for (unsigned v = 0; v < n_vec; v++) {
             sum[j][v] = v_load(acc + j * a->v_stride + column + v * V_W);
         }
     }
@@ -49,18 +50,20 @@ INLINE void value_tile(const mlxr_cpu_attend *a, unsigned n, unsigned n_vec, con
         for (; p < stop; p++) {
             const float *row = values + p % MLXR_KV_BLOCK * a->v_stride;
             vf x[4];
-            UNROLL for (unsigned v = 0; v < n_vec; v++) x[v] = v_load(row + v * V_W);
-            UNROLL for (unsigned j = 0; j < n; j++)
-            {
+            UNROLL
+            for (unsigned v = 0; v < n_vec; v++) x[v] = v_load(row + v * V_W);
+            UNROLL
+            for (unsigned j = 0; j < n; j++) {
                 vf w = v_set1(weights[j * MLXR_CPU_SPAN + p]);
-                UNROLL for (unsigned v = 0; v < n_vec; v++) sum[j][v] = v_fma(w, x[v], sum[j][v]);
+                UNROLL
+                for (unsigned v = 0; v < n_vec; v++) sum[j][v] = v_fma(w, x[v], sum[j][v]);
             }
         }
     }
-    UNROLL for (unsigned j = 0; j < n; j++)
-    {
-        UNROLL for (unsigned v = 0; v < n_vec; v++)
-        {
+    UNROLL
+    for (unsigned j = 0; j < n; j++) {
+        UNROLL
+        for (unsigned v = 0; v < n_vec; v++) {
             v_store(acc + j * a->v_stride + column + v * V_W, sum[j][v]);
         }
     }

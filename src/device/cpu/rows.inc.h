@@ -6,8 +6,8 @@ void EXPORTED(rms_norm)(float *y, const float *x, const float *w, size_t n, floa
     size_t i = 0;
 
     for (; i + 4 * V_W <= n; i += 4 * V_W) {
-        UNROLL for (unsigned k = 0; k < 4; k++)
-        {
+        UNROLL
+        for (unsigned k = 0; k < 4; k++) {
             vf v = v_load(x + i + k * V_W);
             sum[k] = v_fma(v, v, sum[k]);
         }

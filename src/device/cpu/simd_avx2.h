@@ -137,8 +137,8 @@ INLINE v_book v_book_make(unsigned bits, float scale, float bias)
 INLINE void v_unpack(vf *w, unsigned bits, const uint8_t *p, v_book book)
 {
     const int b = (int)bits;
-    UNROLL for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++)
-    {
+    UNROLL
+    for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++) {
         __m256i q;
         if (bits == 8) {
             q = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p + 8 * i)));

@@ -144,8 +144,8 @@ INLINE __m512i v_offsets(unsigned bits, unsigned first, unsigned second)
  * stay inside the chunk; one multishift puts each code's byte into its lane, with other bits above it. */
 INLINE void v_unpack(vf *w, unsigned bits, const uint8_t *p, v_book book)
 {
-    UNROLL for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++)
-    {
+    UNROLL
+    for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++) {
         __m512i q;
         if (bits == 8) {
             q = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)));

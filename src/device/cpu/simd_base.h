@@ -134,8 +134,8 @@ INLINE v_book v_book_make(unsigned bits, float scale, float bias)
 INLINE void v_unpack(vf *w, unsigned bits, const uint8_t *p, v_book book)
 {
     const int32_t mask = (int32_t)((1u << bits) - 1);
-    UNROLL for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++)
-    {
+    UNROLL
+    for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++) {
         vf q;
         if (bits == 8) {
             q = (vf){p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3]};
