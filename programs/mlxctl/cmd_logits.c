@@ -241,10 +241,11 @@ int cmd_logits(int argc, char **argv)
     char *dir = NULL, *line = NULL;
     size_t n_args, cap_line = 0;
     ssize_t n;
-    int code = 0;
+    int code;
 
     if (!cli_parse(&cli, argc, argv, args, 1, &n_args, &code)) return code;
     if (n_args < 1) return cli_usage(&cli, "MODEL is needed");
+    code = 0;
     device_options.precision = cli_precision(precision);
     device_options.n_threads = (size_t)n_threads;
     device_options.isa = cli_isa();
@@ -255,18 +256,23 @@ int cmd_logits(int argc, char **argv)
         goto done;
     }
     while ((n = getline(&line, &cap_line, stdin)) >= 0) {
+        mlxr_status st;
         while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) n--;
         if (n == 0) continue;
         answer(&s, &out, n_greedy, line, (size_t)n);
         mlxr_buf_char(&out, '\n');
-        if (mlxr_buf_check(&out, "logits", &err) == MLXR_OK &&
-            (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout) != 0))
-            mlxr_fail(&err, MLXR_E_IO, "the answer could not be written");
-        if (err.code != MLXR_OK) {
+        st = mlxr_buf_check(&out, "logits", &err);
+        if (st == MLXR_OK && (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout) != 0))
+            st = mlxr_fail(&err, MLXR_E_IO, "the answer could not be written");
+        mlxr_buf_clear(&out);
+        if (st != MLXR_OK) {
             code = cli_fail(cli.program, &err);
             goto done;
         }
-        mlxr_buf_clear(&out);
+    }
+    if (!feof(stdin)) { /* getline also ends when it cannot hold a line */
+        mlxr_fail(&err, MLXR_E_IO, "standard input could not be read");
+        code = cli_fail(cli.program, &err);
     }
 done:
     mlxr_buf_clear(&out);

@@ -20,12 +20,24 @@ typedef struct kind {
 
 typedef struct summary {
     uint64_t n_parameters, n_weight_bytes;
+    size_t n_heads, n_kv_heads, head_dim, ffn_width; /* of the first layer that has them; else 0 */
+    size_t n_windows;                                /* layers that see a window only */
     kind kinds[MAX_KINDS];
     size_t n_kinds;
 } summary;
 
 static void summarize(summary *s, const mlxr_program *p)
 {
+    for (size_t i = 0; i < p->n_slots; i++) s->n_windows += p->slots[i].window > 0;
+    for (size_t i = 0; i < p->n_ops; i++) {
+        const mlxr_op *op = &p->ops[i];
+        if (op->kind == MLXR_OP_ATTEND && s->n_heads == 0) {
+            s->n_heads = op->u.attend.n_heads;
+            s->n_kv_heads = p->slots[op->u.attend.slot].n_kv_heads;
+            s->head_dim = p->slots[op->u.attend.slot].k_head_dim;
+        }
+        if (op->kind == MLXR_OP_ACT_MUL && s->ffn_width == 0) s->ffn_width = p->regs[op->dst].width;
+    }
     for (size_t i = 0; i < p->n_weights; i++) {
         const mlxr_weight *w = &p->weights[i];
         uint64_t n = (uint64_t)w->n_rows * w->n_cols;
@@ -69,6 +81,11 @@ static void show_text(mlxr_buf *out, const char *path, const mlxr_model *m, cons
     mlxr_buf_printf(out, "parameters     %llu\n", (unsigned long long)s->n_parameters);
     mlxr_buf_printf(out, "layers         %zu\n", p->n_layers);
     mlxr_buf_printf(out, "hidden size    %zu\n", p->hidden_size);
+    mlxr_buf_printf(out, "feed-forward   %zu\n", s->ffn_width);
+    mlxr_buf_printf(out, "heads          %zu of %zu, %zu of keys and values", s->n_heads, s->head_dim,
+                    s->n_kv_heads);
+    if (s->n_windows) mlxr_buf_printf(out, ", a window in %zu layers", s->n_windows);
+    mlxr_buf_char(out, '\n');
     mlxr_buf_printf(out, "vocabulary     %zu\n", p->vocab_size);
     mlxr_buf_printf(out, "context        %zu\n", p->context_length);
     for (size_t i = 0; i < s->n_kinds; i++)
@@ -91,12 +108,14 @@ static void show_json(mlxr_buf *out, const char *path, const mlxr_model *m, cons
     mlxr_buf_str(out, ",\"family\":");
     mlxr_json_escape(out, p->family, strlen(p->family));
     mlxr_buf_printf(
-        out,
-        ",\"parameters\":%llu,\"num_hidden_layers\":%zu,\"hidden_size\":%zu,\"vocab_size\":%zu,"
-        "\"context_length\":%zu,\"weight_bytes\":%llu,\"file_bytes\":%llu,\"tensors\":%zu,\"weights\":[",
-        (unsigned long long)s->n_parameters, p->n_layers, p->hidden_size, p->vocab_size, p->context_length,
-        (unsigned long long)s->n_weight_bytes, (unsigned long long)mlxr_checkpoint_bytes(c),
-        mlxr_checkpoint_count(c));
+        out, ",\"parameters\":%llu,\"num_hidden_layers\":%zu,\"hidden_size\":%zu,\"intermediate_size\":%zu,",
+        (unsigned long long)s->n_parameters, p->n_layers, p->hidden_size, s->ffn_width);
+    mlxr_buf_printf(out, "\"num_attention_heads\":%zu,\"num_key_value_heads\":%zu,\"head_dim\":%zu,",
+                    s->n_heads, s->n_kv_heads, s->head_dim);
+    mlxr_buf_printf(out, "\"vocab_size\":%zu,\"context_length\":%zu,", p->vocab_size, p->context_length);
+    mlxr_buf_printf(out, "\"weight_bytes\":%llu,\"file_bytes\":%llu,\"tensors\":%zu,\"weights\":[",
+                    (unsigned long long)s->n_weight_bytes, (unsigned long long)mlxr_checkpoint_bytes(c),
+                    mlxr_checkpoint_count(c));
     for (size_t i = 0; i < s->n_kinds; i++) {
         const kind *k = &s->kinds[i];
         mlxr_buf_printf(out,

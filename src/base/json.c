@@ -11,7 +11,8 @@ mlxr_status mlxr_json_parse(json_t **out, const char *text, size_t n, const char
 
     *out = json_loadb(text ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
     if (*out) return MLXR_OK;
-    if (json_error_code(&je) == json_error_out_of_memory) return mlxr_fail_nomem(err, what);
+    /* jansson does not always say so when it runs out of memory; every other failure has a text. */
+    if (json_error_code(&je) == json_error_out_of_memory || !je.text[0]) return mlxr_fail_nomem(err, what);
     return mlxr_fail(err, MLXR_E_FORMAT, "%s: not valid JSON: line %d column %d: %s", what, je.line,
                      je.column, je.text);
 }

@@ -128,6 +128,10 @@ const char *mlxr_gguf_kind_name(mlxr_gguf_kind k);
 mlxr_status mlxr_gguf_import_open(const mlxr_gguf *g, const char *dir,
                                   const mlxr_gguf_import_options *options, mlxr_error *err);
 
+/* All of an import but the writing: a file that passes can only fail for the folder's sake. */
+mlxr_status mlxr_gguf_import_check(const mlxr_gguf *g, const mlxr_gguf_import_options *options,
+                                   mlxr_error *err);
+
 /* What the other files of a folder need to know of the tokenizer. Ids are -1 when the file has none. */
 typedef struct mlxr_gguf_vocab {
     size_t n_tokens;

@@ -36,6 +36,8 @@ typedef struct import {
     mlxr_error *err;
     llama config;
     mlxr_gguf_weights weights;
+    mlxr_gguf_vocab vocab;
+    mlxr_buf tokenizer, tokenizer_config; /* the files' texts */
     mlxr_arena arena;
 } import;
 
@@ -497,8 +499,9 @@ static mlxr_status write_json(const import *im, const char *name, const json_t *
     return st;
 }
 
-static mlxr_status write_generation_config(const import *im, const mlxr_gguf_vocab *vocab)
+static mlxr_status write_generation_config(const import *im)
 {
+    const mlxr_gguf_vocab *vocab = &im->vocab;
     json_t *o = json_object();
     bool ok = o && set(o, "bos_token_id", id_of(vocab->bos)) && set(o, "eos_token_id", eos_of(vocab)) &&
               set(o, "pad_token_id", id_of(vocab->pad));
@@ -508,8 +511,9 @@ static mlxr_status write_generation_config(const import *im, const mlxr_gguf_voc
     return st;
 }
 
-static mlxr_status write_config(const import *im, const mlxr_gguf_vocab *vocab)
+static mlxr_status write_config(const import *im)
 {
+    const mlxr_gguf_vocab *vocab = &im->vocab;
     const llama *c = &im->config;
     json_t *o = json_object(), *quantization = quantization_of(im);
     bool own_head_dim = c->head_dim * c->num_attention_heads != c->hidden_size;
@@ -572,49 +576,64 @@ static mlxr_status check_folder(const import *im)
     return MLXR_OK;
 }
 
-static mlxr_status run(import *im)
+/* Everything that can be found wrong with the file, before the folder is touched. */
+static mlxr_status prepare(import *im)
 {
     const mlxr_gguf_import_options *o = im->options;
     mlxr_quant requant = {MLXR_QUANT_AFFINE, o->requantize_bits, o->requantize_group_size};
-    mlxr_buf tokenizer = {0}, tokenizer_config = {0};
-    mlxr_gguf_vocab vocab;
-    char *weights_path = NULL;
     mlxr_status st;
 
     if (o->requantize && !mlxr_quant_supported(requant))
         return mlxr_fail(im->err, MLXR_E_INVALID_ARGUMENT,
                          "gguf: requantizing to %u bits in groups of %u is not supported", o->requantize_bits,
                          o->requantize_group_size);
-    if ((st = check_folder(im)) != MLXR_OK) goto done;
-    if ((st = read_config(im)) != MLXR_OK) goto done;
-    if ((st = plan_tensors(im)) != MLXR_OK) goto done;
-    if ((st = mlxr_gguf_weights_prepare(&im->weights, im->path, o->requantize, requant, im->err)) != MLXR_OK)
-        goto done;
-    st = mlxr_gguf_tokenizer(&tokenizer, &tokenizer_config, &vocab, im->g, im->config.max_position_embeddings,
-                             &o->log, im->err);
-    if (st != MLXR_OK) goto done;
-    if (vocab.n_tokens > (size_t)im->config.vocab_size) {
-        st = mlxr_fail(im->err, MLXR_E_FORMAT,
-                       "gguf: %s: %zu tokens, but \"token_embd.weight\" has %lld rows", im->path,
-                       vocab.n_tokens, (long long)im->config.vocab_size);
-        goto done;
-    }
-    weights_path = mlxr_path_join(im->dir, "model.safetensors");
-    if (!weights_path) {
-        st = mlxr_fail_nomem(im->err, im->dir);
-        goto done;
-    }
+    if ((st = read_config(im)) != MLXR_OK) return st;
+    if ((st = plan_tensors(im)) != MLXR_OK) return st;
+    st = mlxr_gguf_weights_prepare(&im->weights, im->path, o->requantize, requant, im->err);
+    if (st != MLXR_OK) return st;
+    st = mlxr_gguf_tokenizer(&im->tokenizer, &im->tokenizer_config, &im->vocab, im->g,
+                             im->config.max_position_embeddings, &o->log, im->err);
+    if (st != MLXR_OK) return st;
+    if (im->vocab.n_tokens > (size_t)im->config.vocab_size)
+        return mlxr_fail(im->err, MLXR_E_FORMAT,
+                         "gguf: %s: %zu tokens, but \"token_embd.weight\" has %lld rows", im->path,
+                         im->vocab.n_tokens, (long long)im->config.vocab_size);
+    return MLXR_OK;
+}
+
+static mlxr_status write_folder(import *im)
+{
+    char *weights_path = mlxr_path_join(im->dir, "model.safetensors");
+    mlxr_status st;
+
+    if (!weights_path) return mlxr_fail_nomem(im->err, im->dir);
     if ((st = mlxr_make_dirs(im->dir, im->err)) != MLXR_OK) goto done;
-    if ((st = mlxr_gguf_weights_write(&im->weights, weights_path, &o->progress, im->err)) != MLXR_OK)
-        goto done;
-    if ((st = write_text(im, "tokenizer.json", &tokenizer)) != MLXR_OK) goto done;
-    if ((st = write_text(im, "tokenizer_config.json", &tokenizer_config)) != MLXR_OK) goto done;
-    if ((st = write_generation_config(im, &vocab)) != MLXR_OK) goto done;
-    st = write_config(im, &vocab);
+    st = mlxr_gguf_weights_write(&im->weights, weights_path, &im->options->progress, im->err);
+    if (st != MLXR_OK) goto done;
+    if ((st = write_text(im, "tokenizer.json", &im->tokenizer)) != MLXR_OK) goto done;
+    if ((st = write_text(im, "tokenizer_config.json", &im->tokenizer_config)) != MLXR_OK) goto done;
+    if ((st = write_generation_config(im)) != MLXR_OK) goto done;
+    st = write_config(im);
 done:
     free(weights_path);
-    mlxr_buf_clear(&tokenizer);
-    mlxr_buf_clear(&tokenizer_config);
+    return st;
+}
+
+static void import_clear(import *im)
+{
+    mlxr_gguf_weights_clear(&im->weights);
+    mlxr_buf_clear(&im->tokenizer);
+    mlxr_buf_clear(&im->tokenizer_config);
+    mlxr_arena_clear(&im->arena);
+}
+
+mlxr_status mlxr_gguf_import_check(const mlxr_gguf *g, const mlxr_gguf_import_options *options,
+                                   mlxr_error *err)
+{
+import im = {.g = g, .path = mlxr_gguf_path(g), .options = options, .err = err };
+    mlxr_status st = prepare(&im);
+
+    import_clear(&im);
     return st;
 }
 
@@ -622,10 +641,11 @@ mlxr_status mlxr_gguf_import_open(const mlxr_gguf *g, const char *dir,
                                   const mlxr_gguf_import_options *options, mlxr_error *err)
 {
 import im = {.g = g, .path = mlxr_gguf_path(g), .dir = dir, .options = options, .err = err };
-    mlxr_status st = run(&im);
+    mlxr_status st = check_folder(&im);
 
-    mlxr_gguf_weights_clear(&im.weights);
-    mlxr_arena_clear(&im.arena);
+    if (st == MLXR_OK) st = prepare(&im);
+    if (st == MLXR_OK) st = write_folder(&im);
+    import_clear(&im);
     return st;
 }
 

@@ -147,6 +147,7 @@ static mlxr_status check_metadata(const json_t *metadata, const shard *sh, mlxr_
     const char *key;
     const json_t *v;
 
+    if (json_is_null(metadata)) return MLXR_OK; /* what mx.save_safetensors writes for none */
     if (!json_is_object(metadata))
         return mlxr_fail(err, MLXR_E_FORMAT, "safetensors: %s: \"__metadata__\" is not an object", sh->path);
     json_object_foreach((json_t *)(uintptr_t)metadata, key, v)
@@ -241,7 +242,8 @@ static mlxr_status add_tensors(mlxr_checkpoint *c, shard *sh, mlxr_error *err)
         c->tensors[c->n_tensors++] = t;
     }
     if (c->n_tensors > first) qsort(c->tensors + first, c->n_tensors - first, sizeof *c->tensors, by_place);
-    if ((st = check_tiling(sh, c->tensors + first, c->n_tensors - first, err)) != MLXR_OK) goto done;
+    st = check_tiling(sh, c->n_tensors > first ? c->tensors + first : NULL, c->n_tensors - first, err);
+    if (st != MLXR_OK) goto done;
     for (size_t i = first; i < c->n_tensors; i++) {
         size_t old;
         if (!mlxr_strtab_put(&c->by_name, c->tensors[i].name, strlen(c->tensors[i].name), i, &old)) {

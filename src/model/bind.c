@@ -234,7 +234,7 @@ static mlxr_status bind_matrix(binder *b, mlxr_weight *w, mlxr_error *err)
         return mlxr_fail(err, MLXR_E_FORMAT,
                          "%s: no \"quantization\", but the checkpoint has quantized %.120s", b->what,
                          w->name);
-    if (entry && json_is_object(entry)) {
+    if (json_is_object(entry)) {
         if ((st = read_quant(&q, entry, w->name, b->what, err)) != MLXR_OK) return st;
     } else if (entry && !json_is_boolean(entry)) {
         return mlxr_fail(err, MLXR_E_FORMAT, "%s: quantization of %.120s is neither an object nor a boolean",

@@ -42,19 +42,21 @@ static mlxr_status theta_of(double *theta, const mlxr_config *config, mlxr_error
     return mlxr_json_get_real(theta, config->root, "rope_theta", 1, max, config->what, err);
 }
 
-static mlxr_status default_frequencies(float *inv_freq, size_t n_rot, double theta)
+static void default_frequencies(float *inv_freq, size_t n_rot, double theta)
 {
-    float step = (float)log(theta) / (float)(n_rot / 2);
+    size_t half = n_rot / 2;
+    float step = logf((float)theta) / (float)half;
 
-    for (size_t i = 0; i < n_rot / 2; i++) inv_freq[i] = expf(-(float)i * step);
-    return MLXR_OK;
+    for (size_t i = 0; i < half; i++) inv_freq[i] = expf(-(float)i * step);
 }
 
 static mlxr_status read_factor(double *factor, const json_t *scaling, const mlxr_config *config,
                                mlxr_error *err)
 {
+    mlxr_status st;
+
     *factor = NAN;
-    mlxr_status st = mlxr_json_get_real(factor, scaling, "factor", 1e-3, 1e6, config->what, err);
+    st = mlxr_json_get_real(factor, scaling, "factor", 1e-3, 1e6, config->what, err);
     if (st == MLXR_OK && isnan(*factor))
         st = mlxr_fail(err, MLXR_E_FORMAT, "%s: the rope scaling has no \"factor\"", config->what);
     return st;
@@ -113,7 +115,10 @@ mlxr_status mlxr_rope_frequencies(float *inv_freq, size_t n_rot, float *scale, c
         st = mlxr_json_get_str(&kind, scaling, "type", config->what, err);
         if (st != MLXR_OK) return st;
     }
-    if (!kind || strcmp(kind, "default") == 0) return default_frequencies(inv_freq, n_rot, theta);
+    if (!kind || strcmp(kind, "default") == 0) {
+        default_frequencies(inv_freq, n_rot, theta);
+        return MLXR_OK;
+    }
     if (strcmp(kind, "llama3") == 0) return llama3_frequencies(inv_freq, n_rot, theta, scaling, config, err);
     if (strcmp(kind, "linear") != 0)
         return mlxr_fail(err, MLXR_E_UNSUPPORTED,

@@ -1,12 +1,5 @@
 /* Errors and log lines: always one line of valid UTF-8 that fits, whatever the pieces are. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "base/base.h"
+#include "test.h"
 
 enum { ROOM = sizeof((mlxr_error *)0)->message };
 

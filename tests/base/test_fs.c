@@ -2,24 +2,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "base/fs.h"
+#include "test.h"
 
 static char dir[64]; /* of the running test, empty at its start */
 
 static int make_dir(void **state)
 {
-    snprintf(dir, sizeof dir, "/tmp/mlxr-fs-XXXXXX");
+    snprintf(dir, sizeof dir, "mlxr-fs-XXXXXX");
     return mkdtemp(dir) ? 0 : -1;
 }
 

@@ -1,15 +1,10 @@
 /* JSON glue: what is refused, and what the typed getters make of right, absent, odd and wrong values. */
 #include <float.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "base/fs.h"
 #include "base/json.h"
+#include "test.h"
 
 static json_t *parse(const char *text)
 {
@@ -192,7 +187,7 @@ static void escaped_text_parses_back(void **state)
 
 static void files(void **state)
 {
-    char path[] = "/tmp/mlxr-json-XXXXXX";
+    char path[] = "mlxr-json-XXXXXX";
     int fd = mkstemp(path);
     mlxr_error err;
     json_t *root;

@@ -1,12 +1,5 @@
 /* Checked allocation, the growable buffer, the arena, the string table. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "base/base.h"
+#include "test.h"
 
 /* Not a constant in the compiler's eyes, which would warn of the overflow that is meant. */
 static volatile size_t huge = SIZE_MAX;

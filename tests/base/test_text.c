@@ -1,12 +1,7 @@
 /* UTF-8, half-precision numbers, clock, digest. The numbers are tested over every 16-bit pattern. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
 
-#include <cmocka.h>
-
-#include "base/base.h"
+#include "test.h"
 
 /* ---- UTF-8 ---- */
 

@@ -44,7 +44,7 @@ grep -q no-such-model "$prefix/err" || wrong "the error does not name the folder
 
 # The shared library exports what the header declares, all of it and nothing else.
 if [ "$(uname -s)" = Linux ]; then
-    tr '\n' ' ' <"$root/include/mlxr.h" | grep -oE 'MLXR_API [^;(]*\(' | sed -E 's/.*[ *](mlxr_[a-z0-9_]+)\($/\1/' |
+    sed '/^#/d' "$root/include/mlxr.h" | tr '\n' ' ' | grep -oE 'MLXR_API [^;(]*\(' | sed -E 's/.*[ *](mlxr_[a-z0-9_]+)\($/\1/' |
         sort -u >"$prefix/declared"
     nm -D --defined-only "$root/$libdir/libmlxr.so" | awk '{ print $3 }' | sort -u >"$prefix/exported"
     diff "$prefix/declared" "$prefix/exported" || wrong "declared (<) and exported (>) symbols differ"

@@ -22,8 +22,8 @@ OUT = Path(__file__).resolve().parent / "fixtures" / "default_model.json"
 CHATS = [
     "What is the capital of France?",
     "Write a haiku about the sea.",
-    "List three prime numbers.",
-    "Explain in one sentence why the sky is blue.",
+    "Name a famous painter.",
+    "What is the largest planet?",
     "Translate to German: good morning",
 ]
 N = 32

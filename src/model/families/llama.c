@@ -156,7 +156,7 @@ bool mlxr_llama_may_ignore(const mlxr_config *config, const char *tensor_name)
 {
     bool tied = true;
 
-    if (strstr(tensor_name, "self_attn.rotary_emb.inv_freq")) return true;
+    if (strstr(tensor_name, "rotary_emb.inv_freq")) return true;
     mlxr_json_get_bool(&tied, config->root, "tie_word_embeddings", config->what, NULL);
     return tied && strncmp(tensor_name, "lm_head.", strlen("lm_head.")) == 0;
 }
