@@ -264,23 +264,25 @@ static mlxr_status read_info(mlxr_gguf *g, cursor *c, mlxr_gguf_tensor *t, uint6
 
 static int by_place(const void *a, const void *b)
 {
-    const mlxr_gguf_tensor *x = *(const mlxr_gguf_tensor *const *)a, *y = *(const mlxr_gguf_tensor *const *)b;
+    const mlxr_gguf_tensor *x = a, *y = b;
     if (x->data != y->data) return x->data < y->data ? -1 : 1;
     return x->n_bytes < y->n_bytes ? -1 : x->n_bytes > y->n_bytes;
 }
 
 static mlxr_status check_apart(const mlxr_gguf *g, mlxr_error *err)
 {
-    const mlxr_gguf_tensor **sorted = mlxr_malloc_array(g->n_tensors, sizeof *sorted);
+    mlxr_gguf_tensor *sorted = mlxr_malloc_array(g->n_tensors, sizeof *sorted);
     mlxr_status st = MLXR_OK;
 
     if (!sorted) return mlxr_fail_nomem(err, g->path);
-    for (size_t i = 0; i < g->n_tensors; i++) sorted[i] = &g->tensors[i];
-    if (g->n_tensors) qsort(sorted, g->n_tensors, sizeof *sorted, by_place);
+    if (g->n_tensors) {
+        memcpy(sorted, g->tensors, g->n_tensors * sizeof *sorted);
+        qsort(sorted, g->n_tensors, sizeof *sorted, by_place);
+    }
     for (size_t i = 1; i < g->n_tensors && st == MLXR_OK; i++)
-        if (sorted[i]->data < sorted[i - 1]->data + sorted[i - 1]->n_bytes)
+        if (sorted[i].data < sorted[i - 1].data + sorted[i - 1].n_bytes)
             st = mlxr_fail(err, MLXR_E_FORMAT, "gguf: %s: \"%s\" and \"%s\" overlap", g->path,
-                           sorted[i - 1]->name, sorted[i]->name);
+                           sorted[i - 1].name, sorted[i].name);
     free(sorted);
     return st;
 }

@@ -74,9 +74,9 @@ static mlxr_status get_uniform(int64_t *out, const import *im, const char *key, 
     return MLXR_OK;
 }
 
-static mlxr_status need(const import *im, const char *key, int64_t value)
+static mlxr_status missing(const import *im, const char *key)
 {
-    return value > 0 ? MLXR_OK : mlxr_fail(im->err, MLXR_E_FORMAT, "gguf: %s: no \"%s\"", im->path, key);
+    return mlxr_fail(im->err, MLXR_E_FORMAT, "gguf: %s: no \"%s\"", im->path, key);
 }
 
 /* What a llama of Hugging Face does not have: refused unless it is the value that changes nothing. */
@@ -214,7 +214,7 @@ static mlxr_status read_config(import *im)
     mlxr_status st;
 
     if ((st = mlxr_gguf_get_str(&arch, im->g, "general.architecture", im->err)) != MLXR_OK) return st;
-    if (!arch.s) return mlxr_fail(im->err, MLXR_E_FORMAT, "gguf: %s: no \"general.architecture\"", im->path);
+    if (!arch.s) return missing(im, "general.architecture");
     if (arch.n != 5 || memcmp(arch.s, "llama", 5) != 0)
         return mlxr_fail(im->err, MLXR_E_UNSUPPORTED,
                          "gguf: %s: architecture \"%.*s\" is not supported, supported is llama", im->path,
@@ -225,7 +225,7 @@ static mlxr_status read_config(import *im)
     if ((st = get_uniform(&c->field, im, "llama." key, min, max)) != MLXR_OK) return st
 #define NEED(field, key, max) \
     GET(field, key, 1, max);  \
-    if ((st = need(im, "llama." key, c->field)) != MLXR_OK) return st
+    if (c->field < 1) return missing(im, "llama." key)
     NEED(num_hidden_layers, "block_count", MAX_LAYERS);
     NEED(hidden_size, "embedding_length", MAX_DIM);
     NEED(intermediate_size, "feed_forward_length", MAX_DIM);

@@ -376,7 +376,7 @@ static void put_pre_tokenizer(mlxr_buf *out, const pre_tokenizer *p)
 static mlxr_status find_pre_tokenizer(const pre_tokenizer **out, const builder *b)
 {
     mlxr_gguf_str name = {"default", 7};
-    char known[256] = "";
+    mlxr_buf known = {0};
     mlxr_status st = mlxr_gguf_get_str(&name, b->g, "tokenizer.ggml.pre", b->err);
 
     if (st != MLXR_OK) return st;
@@ -384,13 +384,17 @@ static mlxr_status find_pre_tokenizer(const pre_tokenizer **out, const builder *
         const char *n = pre_tokenizers[i].name;
         if (strlen(n) == name.n && memcmp(n, name.s, name.n) == 0) {
             *out = &pre_tokenizers[i];
+            mlxr_buf_clear(&known);
             return MLXR_OK;
         }
-        strcat(strcat(known, i ? ", " : ""), n);
+        mlxr_buf_printf(&known, "%s%s", i ? ", " : "", n);
     }
-    return mlxr_fail(b->err, MLXR_E_UNSUPPORTED,
-                     "gguf: %s: tokenizer.ggml.pre \"%.*s\" is not supported, supported are %s",
-                     mlxr_gguf_path(b->g), (int)(name.n < 100 ? name.n : 100), name.s, known);
+    if ((st = mlxr_buf_check(&known, "gguf: pre-tokenizers", b->err)) == MLXR_OK)
+        st = mlxr_fail(b->err, MLXR_E_UNSUPPORTED,
+                       "gguf: %s: tokenizer.ggml.pre \"%.*s\" is not supported, supported are %s",
+                       mlxr_gguf_path(b->g), (int)(name.n < 100 ? name.n : 100), name.s, known.data);
+    mlxr_buf_clear(&known);
+    return st;
 }
 
 static mlxr_status put_byte_level(mlxr_buf *out, builder *b)

@@ -37,18 +37,17 @@ static mlxr_status fail_nomem(mlxr_error *err, const char *path)
     return mlxr_fail(err, MLXR_E_NOMEM, "safetensors: %s: out of memory", path);
 }
 
-/* Room for one more of size bytes in a growing array. */
-static bool grow(void **items, size_t *cap, size_t n, size_t size)
+/* The array with room for one more item of `size` bytes, perhaps moved; NULL when out of memory, and then the old one
+ * is as it was. */
+static void *grown(void *items, size_t *cap, size_t n, size_t size)
 {
-    size_t more = *cap ? *cap * 2 : 16;
+    const size_t more = *cap ? *cap * 2 : 16;
     void *p;
 
-    if (n < *cap) return true;
-    p = mlxr_realloc_array(*items, more, size);
-    if (!p) return false;
-    *items = p;
-    *cap = more;
-    return true;
+    if (n < *cap) return items;
+    p = mlxr_realloc_array(items, more, size);
+    if (p) *cap = more;
+    return p;
 }
 
 /* ---- one header ---- */
@@ -87,7 +86,7 @@ static mlxr_status read_tensor(mlxr_tensor *t, const shard *sh, const char *name
     const json_t *dtype = json_object_get(entry, "dtype"), *shape = json_object_get(entry, "shape"),
                  *offsets = json_object_get(entry, "data_offsets");
     char text[256];
-    size_t begin, end, n_bits;
+    size_t begin = 0, end = 0, n_bits;
     mlxr_status st;
 
     *t = (mlxr_tensor){.name = name, .file = sh->file, .n_elements = 1};
@@ -168,21 +167,23 @@ static int by_place(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* The tensors of one shard, sorted by place, must tile its data from the first byte to the last. */
-static mlxr_status check_tiling(const shard *sh, const mlxr_tensor *t, size_t n, mlxr_error *err)
+/* Sorts the tensors of one shard, from `first` on, by place; they must tile its data from the first byte to the last. */
+static mlxr_status check_tiling(mlxr_checkpoint *c, size_t first, const shard *sh, mlxr_error *err)
 {
     size_t at = 0;
 
-    for (size_t i = 0; i < n; i++) {
-        size_t begin = (size_t)((const uint8_t *)t[i].data - sh->data);
+    if (c->n_tensors > first) qsort(c->tensors + first, c->n_tensors - first, sizeof *c->tensors, by_place);
+    for (size_t i = first; i < c->n_tensors; i++) {
+        const mlxr_tensor *t = &c->tensors[i];
+        size_t begin = (size_t)((const uint8_t *)t->data - sh->data);
         if (begin < at)
             return mlxr_fail(err, MLXR_E_FORMAT,
                              "safetensors: %s: \"%s\" at %zu overlaps \"%s\", which ends at %zu", sh->path,
-                             t[i].name, begin, t[i - 1].name, at);
+                             t->name, begin, t[-1].name, at);
         if (begin > at)
             return mlxr_fail(err, MLXR_E_FORMAT, "safetensors: %s: a hole of %zu bytes before \"%s\" at %zu",
-                             sh->path, begin - at, t[i].name, begin);
-        at = begin + t[i].n_bytes;
+                             sh->path, begin - at, t->name, begin);
+        at = begin + t->n_bytes;
     }
     if (at != sh->n_data)
         return mlxr_fail(err, MLXR_E_FORMAT,
@@ -228,22 +229,23 @@ static mlxr_status add_tensors(mlxr_checkpoint *c, shard *sh, mlxr_error *err)
     {
         size_t n_key = strlen(key);
         mlxr_tensor t;
+        mlxr_tensor *tensors;
         char *name;
         if (strcmp(key, "__metadata__") == 0) {
             if ((st = check_metadata(entry, sh, err)) != MLXR_OK) goto done;
             continue;
         }
         name = mlxr_arena_strndup(&c->arena, key, n_key);
-        if (!name || !grow((void **)&c->tensors, &c->cap_tensors, c->n_tensors, sizeof *c->tensors)) {
+        tensors = grown(c->tensors, &c->cap_tensors, c->n_tensors, sizeof *tensors);
+        if (tensors) c->tensors = tensors;
+        if (!name || !tensors) {
             st = fail_nomem(err, sh->path);
             goto done;
         }
         if ((st = read_tensor(&t, sh, name, entry, err)) != MLXR_OK) goto done;
         c->tensors[c->n_tensors++] = t;
     }
-    if (c->n_tensors > first) qsort(c->tensors + first, c->n_tensors - first, sizeof *c->tensors, by_place);
-    st = check_tiling(sh, c->n_tensors > first ? c->tensors + first : NULL, c->n_tensors - first, err);
-    if (st != MLXR_OK) goto done;
+    if ((st = check_tiling(c, first, sh, err)) != MLXR_OK) goto done;
     for (size_t i = first; i < c->n_tensors; i++) {
         size_t old;
         if (!mlxr_strtab_put(&c->by_name, c->tensors[i].name, strlen(c->tensors[i].name), i, &old)) {
@@ -267,9 +269,10 @@ done:
 static shard *push_shard(mlxr_checkpoint *c, const char *path)
 {
     const char *slash = strrchr(path, '/');
-    shard sh = {0};
+    shard sh = {0}, *shards = grown(c->shards, &c->cap_shards, c->n_shards, sizeof sh);
 
-    if (!grow((void **)&c->shards, &c->cap_shards, c->n_shards, sizeof *c->shards)) return NULL;
+    if (!shards) return NULL;
+    c->shards = shards;
     sh.path = mlxr_arena_strndup(&c->arena, path, strlen(path));
     if (!sh.path) return NULL;
     sh.file = slash ? sh.path + (slash - path) + 1 : sh.path;
@@ -299,7 +302,10 @@ typedef struct names {
 
 static bool names_push(names *l, const char *name)
 {
-    if (!grow((void **)&l->v, &l->cap, l->n, sizeof *l->v)) return false;
+    char **v = grown(l->v, &l->cap, l->n, sizeof(char *));
+
+    if (!v) return false;
+    l->v = v;
     l->v[l->n] = mlxr_strdup(name);
     return l->v[l->n] && ++l->n;
 }

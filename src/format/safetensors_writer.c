@@ -1,6 +1,7 @@
 /* Writes one safetensors file: declare the tensors, then commit asks for their bytes chunk by chunk. The header is
  * padded with spaces so that the data begins at a multiple of 64 bytes; the format allows that and vector loads like
  * it. Reading is in safetensors.c. */
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/fs.h"
@@ -120,9 +121,9 @@ static mlxr_status build_header(mlxr_buf *out, const mlxr_safetensors_writer *w,
         mlxr_json_escape(out, e->name, strlen(e->name));
         mlxr_buf_printf(out, ":{\"dtype\":\"%s\",\"shape\":[", mlxr_dtype_name(e->dtype));
         for (unsigned d = 0; d < e->n_dims; d++) mlxr_buf_printf(out, d ? ",%zu" : "%zu", e->shape[d]);
-        mlxr_buf_printf(out, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
-                        (unsigned long long)(at + e->n_bytes));
+        mlxr_buf_printf(out, "],\"data_offsets\":[%" PRIu64, at);
         at += e->n_bytes;
+        mlxr_buf_printf(out, ",%" PRIu64 "]}", at);
         separator = ",";
     }
     mlxr_buf_char(out, '}');

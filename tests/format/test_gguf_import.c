@@ -457,15 +457,7 @@ static void other_files(void **state)
 
 static void sentencepiece(gguf_builder *b)
 {
-    static const char *const texts[] = {"<unk>",
-                                        "<s>",
-                                        "</s>",
-                                        "<0x41>",
-                                        "\xe2\x96\x81",
-                                        "a",
-                                        "b",
-                                        "\xe2\x96\x81"
-                                        "ab"};
+    static const char *const texts[] = {"<unk>", "<s>", "</s>", "<0x41>", "\u2581", "a", "b", "\u2581ab"};
     static const int32_t types[] = {2, 3, 3, 6, 1, 1, 1, 1};
     static const float scores[] = {0, 0, 0, 0, -9, -8, -7, -1};
 
@@ -520,6 +512,61 @@ static void sentencepiece_tokenizers(void **state)
     assert_int_equal(json_array_size(json_object_get(json_object_get(j, "normalizer"), "normalizers")), 1);
     assert_int_equal(json_array_size(json_object_get(json_object_get(j, "decoder"), "decoders")), 3);
     json_decref(j);
+}
+
+#define MORE(name, code)              \
+    static void name(gguf_builder *b) \
+    {                                 \
+        code;                         \
+    }
+
+static const char *pre_name; /* of the next file */
+MORE(with_pre, key_str(b, "tokenizer.ggml.pre", pre_name))
+
+/* Every pre-tokenizer that is known, and what a file that names none gets. */
+static void pre_tokenizers(void **state)
+{
+    static const struct {
+        const char *name;
+        size_t n_stages;
+        const char *says;
+        bool nfc, ignore_merges, bos;
+    } cases[] = {
+        {"gpt-2", 1, "\"use_regex\":true", false, false, false},
+        {"gpt2", 1, "\"use_regex\":true", false, false, false},
+        {"smollm", 2, "Digits", false, false, false},
+        {"starcoder", 2, "Digits", false, false, false},
+        {"refact", 2, "Digits", false, false, false},
+        {"llama-bpe", 2, "\\\\p{N}{1,3}|", false, true, true},
+        {"llama3", 2, "\\\\p{N}{1,3}|", false, true, true},
+        {"llama-v3", 2, "\\\\p{N}{1,3}|", false, true, true},
+        {"qwen2", 2, "|\\\\p{N}| ?", true, false, false},
+        {"deepseek-r1-qwen", 2, "|\\\\p{N}| ?", true, false, true},
+        {"tekken", 2, "\\\\p{Lu}", false, true, true},
+        {"default", 5, "[0-9][0-9][0-9]", false, false, false},
+        {NULL, 5, "[0-9][0-9][0-9]", false, false, false},
+    };
+
+    for (size_t i = 0; i < MLXR_COUNT(cases); i++) {
+        tiny t = {.without_key = "tokenizer.ggml.pre", .more = cases[i].name ? with_pre : NULL};
+        json_t *j, *stages;
+        mlxr_error err;
+        char dir[16], *text;
+        pre_name = cases[i].name;
+        snprintf(dir, sizeof dir, "pre%zu", i);
+        if (import(&t, dir, NULL, &err) != MLXR_OK) fail_msg("%s", err.message);
+        j = read_json(dir, "tokenizer.json");
+        stages = json_object_get(json_object_get(j, "pre_tokenizer"), "pretokenizers");
+        assert_int_equal(json_array_size(stages), cases[i].n_stages);
+        text = json_dumps(stages, JSON_COMPACT);
+        if (!strstr(text, cases[i].says)) fail_msg("%s: %s", cases[i].name, text);
+        free(text);
+        assert_int_equal(!json_is_null(json_object_get(j, "normalizer")), cases[i].nfc);
+        assert_int_equal(!json_is_null(json_object_get(j, "post_processor")), cases[i].bos);
+        assert_int_equal(json_is_true(json_object_get(json_object_get(j, "model"), "ignore_merges")),
+                         cases[i].ignore_merges);
+        json_decref(j);
+    }
 }
 
 /* ---- rotary scaling ---- */
@@ -577,11 +624,6 @@ static void rope_factors(void **state)
 
 /* ---- refusals ---- */
 
-#define MORE(name, code)              \
-    static void name(gguf_builder *b) \
-    {                                 \
-        code;                         \
-    }
 MORE(arch_gemma, key_str(b, "general.architecture", "gemma3"))
 MORE(experts, key_u32(b, "llama.expert_count", 8))
 MORE(yarn, key_str(b, "llama.rope.scaling.type", "yarn"))
@@ -841,6 +883,7 @@ int main(void)
         IN_TEMP_DIR(wide_scales),
         IN_TEMP_DIR(other_files),
         IN_TEMP_DIR(sentencepiece_tokenizers),
+        IN_TEMP_DIR(pre_tokenizers),
         IN_TEMP_DIR(rope_factors),
         IN_TEMP_DIR(refused_files),
         cmocka_unit_test(tokens_more_than_rows),
