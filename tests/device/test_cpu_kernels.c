@@ -416,6 +416,35 @@ static void test_attend(void **state)
     }
 }
 
+/* A score in the first span that is far above all others, then one in the second that is far above it: sums that
+ * follow the wrong maximum overflow or vanish. */
+static void test_attend_with_far_scores(void **state)
+{
+    enum { DIM = 16, LAST = 600 };
+    static const size_t peaks[] = {3, 250, 256, 300, 599};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        for (size_t a = 0; a < MLXR_COUNT(peaks); a++) {
+            cache c = make_cache(LAST + 1, DIM, DIM);
+            float *scratch = must_alloc(mlxr_cpu_attend_scratch(c.a.v_stride) * sizeof *scratch);
+            float q[DIM] = {1.0f}, out[DIM];
+            for (size_t p = 0; p <= LAST; p++) c.k[p * DIM] *= 100.0f;
+            c.k[peaks[a] * DIM] = 400.0f;
+            c.k[peaks[a] / 2 * DIM] = 300.0f;
+            for (size_t p = 0; p <= LAST; p++) write_position(&c, p);
+            c.a.n_queries = 1;
+            c.a.q[0] = q;
+            c.a.out[0] = out;
+            c.a.limit[0] = LAST + 1;
+            k->attend(&c.a, scratch);
+            check_attention(&c, q, 0, LAST + 1, out);
+            free(scratch);
+            free_cache(&c);
+        }
+    }
+}
+
 /* ---- rows ---- */
 
 static void assert_close(const char *isa, const char *what, size_t n, size_t i, double got, double want,
@@ -541,6 +570,7 @@ int main(void)
         cmocka_unit_test(test_every_half),
         cmocka_unit_test(test_unknown_storage_has_no_kernel),
         cmocka_unit_test(test_attend),
+        cmocka_unit_test(test_attend_with_far_scores),
         cmocka_unit_test(test_pointwise_and_norm),
         cmocka_unit_test(test_silu_at_the_ends),
         cmocka_unit_test(test_rope),

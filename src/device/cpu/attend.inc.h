@@ -119,10 +119,9 @@ static void span_values(const mlxr_cpu_attend *a, size_t span, const range *r, c
             lo = max_size(lo, r[j].lo);
             hi = min_size(hi, r[j].hi);
         }
-        if (lo > hi) lo = hi;
+        if (lo > hi) lo = hi; /* none: each on its own, whole; lo <= every r[j].hi either way */
         for (size_t j = i; j < i + n; j++) {
-            value_columns(a, 1, blocks, r[j].lo, min_size(lo, r[j].hi), weights + j * MLXR_CPU_SPAN,
-                          acc + j * a->v_stride);
+            value_columns(a, 1, blocks, r[j].lo, lo, weights + j * MLXR_CPU_SPAN, acc + j * a->v_stride);
         }
         switch (n) {
         case 1:
@@ -139,8 +138,8 @@ static void span_values(const mlxr_cpu_attend *a, size_t span, const range *r, c
             break;
         }
         for (size_t j = i; j < i + n; j++) {
-            value_columns(a, 1, blocks, max_size(max_size(hi, r[j].lo), lo), r[j].hi,
-                          weights + j * MLXR_CPU_SPAN, acc + j * a->v_stride);
+            value_columns(a, 1, blocks, max_size(hi, r[j].lo), r[j].hi, weights + j * MLXR_CPU_SPAN,
+                          acc + j * a->v_stride);
         }
     }
 }
