@@ -1,9 +1,14 @@
 /* A pool of threads that run one function together: a decode step has hundreds of barriers, so workers spin
- * briefly for the next call and then park. Owned by one thread, which is worker 0 itself. */
+ * briefly for the next call and then park. Owned by one thread, which is worker 0 itself.
+ *
+ * The workers block every signal, so that handlers run on the program's own threads. After a fork the child may
+ * only free the pool. */
 #ifndef MLXR_POOL_H
 #define MLXR_POOL_H
 
 #include "base/base.h"
+
+enum { MLXR_POOL_MAX_THREADS = 1024 };
 
 typedef struct mlxr_pool mlxr_pool;
 
@@ -17,7 +22,8 @@ typedef void (*mlxr_pool_fn)(void *arg, size_t i_thread, size_t n_threads);
 void mlxr_pool_run(mlxr_pool *pool, mlxr_pool_fn fn, void *arg);
 
 /* Runs fn over [0, n) in ranges of up to `grain`, handed out as threads become free; which thread takes which
- * range is not fixed, so results must not depend on it. */
+ * range is not fixed, so results must not depend on it. Does not wait for a worker that has taken nothing: on a
+ * busy machine the caller does the work itself. */
 typedef void (*mlxr_pool_range_fn)(void *arg, size_t begin, size_t end, size_t i_thread);
 void mlxr_pool_for(mlxr_pool *pool, size_t n, size_t grain, mlxr_pool_range_fn fn, void *arg);
 

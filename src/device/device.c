@@ -5,6 +5,7 @@
 #include "device/device.h"
 
 static const mlxr_device_ops *const devices[] = {
+    &mlxr_device_cpu,
     &mlxr_device_ref,
 };
 

@@ -6,7 +6,7 @@
 #include "test.h"
 
 /* Appended by each device that computes in float32. */
-static const char *const devices[] = {"ref"};
+static const char *const devices[] = {"ref", "cpu"};
 
 /* Vocabulary and register width of the programs here: EMBED with an id loads row id of a table as the input. */
 enum { V = 8, MAX_T = 48 };

@@ -11,12 +11,19 @@
 
 /* The devices compared. Float32 devices differ from mlx-lm by the order of sums alone: the largest difference seen
  * is 3e-5 of the logits' standard deviation, a wrong rounding step shows at 1e-3 and above. */
-static const struct {
+static const struct variant {
     const char *name;
     mlxr_precision precision;
-} devices[] = {
-    {"ref", MLXR_PRECISION_EXACT},
+    const char *isa;
+} all_devices[] = {
+    {"ref", MLXR_PRECISION_EXACT, NULL},
+    {"cpu", MLXR_PRECISION_EXACT, "avx512"},
+    {"cpu", MLXR_PRECISION_EXACT, "avx2"},
+    {"cpu", MLXR_PRECISION_EXACT, "baseline"},
 };
+/* Those this machine has; main finds them. */
+static struct variant devices[MLXR_COUNT(all_devices)];
+static size_t n_devices;
 static const double tolerance = 1e-3;
 
 static const char *const models[] = {
@@ -60,7 +67,8 @@ static char *path_of(const char *model, const char *file)
 
 static void open_device(fixture *f, size_t i_device)
 {
-    mlxr_device_options options = {.precision = devices[i_device].precision, .n_threads = 2};
+    mlxr_device_options options = {
+        .precision = devices[i_device].precision, .n_threads = 2, .isa = devices[i_device].isa};
     mlxr_error err;
 
     assert_ok(mlxr_device_open(&f->device, devices[i_device].name, &options, &err), &err);
@@ -183,13 +191,14 @@ static double worst_difference(fixture *f)
 static void logits_equal_the_reference(void **state)
 {
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
+    for (size_t d = 0; d < n_devices; d++) {
         for (size_t i = 0; i < MLXR_COUNT(models); i++) {
             fixture f;
             double worst;
             open_fixture(&f, d, models[i]);
             worst = worst_difference(&f);
-            print_message("%-5s %-26s max |difference| / std = %.1e\n", devices[d].name, models[i], worst);
+            print_message("%-4s %-9s %-26s max |difference| / std = %.1e\n", devices[d].name,
+                          devices[d].isa ? devices[d].isa : "", models[i], worst);
             if (!(worst <= tolerance)) fail_msg("%s on %s: %g", models[i], devices[d].name, worst);
             close_fixture(&f);
         }
@@ -199,7 +208,7 @@ static void logits_equal_the_reference(void **state)
 static void greedy_ids_equal_the_reference(void **state)
 {
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
+    for (size_t d = 0; d < n_devices; d++) {
         for (size_t i = 0; i < MLXR_COUNT(models); i++) {
             fixture f;
             const json_t *list;
@@ -236,7 +245,7 @@ static void chunks_change_no_bit(void **state)
 {
     static const size_t cuts[] = {1, 2, 7, 32, 33};
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
+    for (size_t d = 0; d < n_devices; d++) {
         for (size_t i = 0; i < MLXR_COUNT(models); i++) {
             fixture f;
             mlxr_block_table table = TABLE(some_blocks), other = TABLE(other_blocks);
@@ -266,7 +275,7 @@ static void chunks_change_no_bit(void **state)
 static void company_changes_no_bit(void **state)
 {
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
+    for (size_t d = 0; d < n_devices; d++) {
         for (size_t i = 0; i < MLXR_COUNT(models); i++) {
             fixture f;
             mlxr_block_table tables[] = {TABLE(some_blocks), TABLE(other_blocks), TABLE(third_blocks)};
@@ -334,7 +343,7 @@ static void company_changes_no_bit(void **state)
 static void writes_only_wanted_rows(void **state)
 {
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
+    for (size_t d = 0; d < n_devices; d++) {
         fixture f;
         mlxr_block_table table = TABLE(some_blocks);
         int32_t ids[] = {1, 2, 3, 4};
@@ -359,7 +368,7 @@ static void alignment_changes_no_bit(void **state)
     static const char *const some_models[] = {"f32",    "f16_bias", "q3_g64", "q4_g32",
                                               "q5_g32", "q6_g64",   "q8_g32"};
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
+    for (size_t d = 0; d < n_devices; d++) {
         for (size_t i = 0; i < MLXR_COUNT(some_models); i++) {
             char *file = path_of(some_models[i], "model.safetensors"),
                  *config = path_of(some_models[i], "config.json");
@@ -407,7 +416,7 @@ static void alignment_changes_no_bit(void **state)
 static void cancelling_leaves_the_device_usable(void **state)
 {
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
+    for (size_t d = 0; d < n_devices; d++) {
         fixture f;
         mlxr_block_table table = TABLE(some_blocks);
         int32_t ids[] = {1, 2, 3};
@@ -443,5 +452,16 @@ int main(void)
         cmocka_unit_test(alignment_changes_no_bit),
         cmocka_unit_test(cancelling_leaves_the_device_usable),
     };
+    for (size_t i = 0; i < MLXR_COUNT(all_devices); i++) {
+        mlxr_device_options options = {.n_threads = 1, .isa = all_devices[i].isa};
+        mlxr_device *d;
+        mlxr_error err;
+        if (mlxr_device_open(&d, all_devices[i].name, &options, &err) == MLXR_OK) {
+            devices[n_devices++] = all_devices[i];
+            mlxr_device_close(d);
+        } else {
+            printf("SKIP: %s %s: %s\n", all_devices[i].name, all_devices[i].isa, err.message);
+        }
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

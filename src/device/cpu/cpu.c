@@ -1,0 +1,379 @@
+/* The cpu device: opening it, its state, and a pass over an executable's steps. */
+#include "device/cpu/cpu.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void cpu_close(mlxr_device *base)
+{
+    cpu_device *d = (cpu_device *)base;
+
+    mlxr_pool_free(d->pool);
+    free(d);
+}
+
+static mlxr_status cpu_open(mlxr_device **out, const mlxr_device_options *options, mlxr_error *err)
+{
+    mlxr_status st;
+    size_t n_threads;
+    cpu_device *d = calloc(1, sizeof *d);
+
+    *out = NULL;
+    if (!d) return mlxr_fail_nomem(err, "device cpu");
+    d->base.ops = &mlxr_device_cpu;
+    /* options->precision: activations stay float32 in both for now; a kernel table for fast would be chosen here. */
+    if ((st = mlxr_cpu_kernels_get(&d->kernels, options->isa, err)) != MLXR_OK) goto done;
+    if ((st = mlxr_pool_create(&d->pool, options->n_threads, err)) != MLXR_OK) goto done;
+    n_threads = mlxr_pool_n_threads(d->pool);
+    snprintf(d->base.description, sizeof d->base.description, "cpu %s, %zu thread%s", d->kernels->isa,
+             n_threads, n_threads == 1 ? "" : "s");
+    *out = &d->base;
+    d = NULL;
+done:
+    if (d) cpu_close(&d->base);
+    return st;
+}
+
+/* ---- state ---- */
+
+static size_t cpu_block_bytes(const mlxr_executable *base)
+{
+    return ((const cpu_executable *)base)->block_floats * sizeof(float);
+}
+
+static void cpu_state_free(mlxr_state *base)
+{
+    cpu_state *s = (cpu_state *)base;
+
+    free(s->memory);
+    free(s);
+}
+
+static mlxr_status cpu_state_create(mlxr_state **out, mlxr_executable *base, size_t n_blocks, mlxr_error *err)
+{
+    size_t bytes;
+    cpu_state *s = calloc(1, sizeof *s);
+
+    *out = NULL;
+    /* From calloc, so that pages nobody has written cost nothing; then brought to a cache line. */
+    if (s && mlxr_mul_size(&bytes, n_blocks, cpu_block_bytes(base)) && mlxr_add_size(&bytes, bytes, 64)) {
+        s->memory = calloc(1, bytes);
+    }
+    if (!s || !s->memory) {
+        free(s);
+        return mlxr_fail(err, MLXR_E_NOMEM,
+                         "device cpu: out of memory for %zu blocks of %zu bytes of keys and values", n_blocks,
+                         cpu_block_bytes(base));
+    }
+    s->blocks = (float *)(((uintptr_t)s->memory + 63) / 64 * 64);
+    s->base.executable = base;
+    s->base.n_blocks = n_blocks;
+    *out = &s->base;
+    return MLXR_OK;
+}
+
+/* ---- a pass: up to MLXR_CPU_MAX_TOKENS tokens through all steps ---- */
+
+typedef struct pass {
+    cpu_executable *e;
+    cpu_device *d;
+    cpu_state *state;
+    size_t n_tokens;
+    const int32_t *ids;
+    const uint32_t *positions, *seqs;
+    const mlxr_block_table *tables;
+    size_t n_wanted; /* e->wanted has them */
+    float *logits;   /* [n_wanted, V] */
+
+    /* The step at hand. */
+    const cpu_op *ops;
+    size_t n_ops;
+    const uint32_t *list; /* its tokens */
+    size_t n_list;
+} pass;
+
+/* The row of the i-th token of the step's list. */
+static inline float *row_of(const pass *s, mlxr_reg_id r, size_t i)
+{
+    const mlxr_program *p = s->e->base.program;
+
+    if (r == p->logits) return s->logits + i * p->regs[r].width;
+    return s->e->regs[r] + s->list[i] * s->e->stride[r];
+}
+
+/* ---- ROWS ---- */
+
+static float *block_of(const pass *s, uint32_t token)
+{
+    uint32_t position = s->positions[token];
+    return s->state->blocks + s->tables[s->seqs[token]].blocks[position / MLXR_KV_BLOCK] * s->e->block_floats;
+}
+
+static void store_kv(const pass *s, const mlxr_op *op, size_t i)
+{
+    const mlxr_slot *sl = &s->e->base.program->slots[op->u.attend.slot];
+    const cpu_slot *at = &s->e->slots[op->u.attend.slot];
+    uint32_t token = s->list[i];
+    size_t in_block = s->positions[token] % MLXR_KV_BLOCK;
+    const float *k = row_of(s, op->b, i), *v = row_of(s, op->c, i);
+    float *keys = block_of(s, token) + at->k_offset + in_block;
+    float *values = block_of(s, token) + at->v_offset + in_block * at->v_stride;
+
+    /* Keys: a column of every head's [k_head_dim, MLXR_KV_BLOCK]. */
+    for (size_t d = 0; d < sl->n_kv_heads * sl->k_head_dim; d++) keys[d * MLXR_KV_BLOCK] = k[d];
+    for (size_t h = 0; h < sl->n_kv_heads; h++) {
+        memcpy(values + h * MLXR_KV_BLOCK * at->v_stride, v + h * sl->v_head_dim, sl->v_head_dim * sizeof *v);
+    }
+}
+
+static void row_op(const pass *s, const cpu_op *c, size_t i)
+{
+    const mlxr_cpu_kernels *k = s->d->kernels;
+    const mlxr_program *p = s->e->base.program;
+    const mlxr_op *op = c->op;
+    const cpu_rope *rope;
+    uint32_t token = s->list[i];
+    float *dst = c->part == CPU_STORE ? NULL : row_of(s, op->dst, i);
+    size_t width = p->regs[op->dst].width;
+
+    switch (op->kind) {
+    case MLXR_OP_EMBED:
+        mlxr_matrix_row(&p->weights[op->weight].m, (size_t)s->ids[token], dst);
+        if (op->u.embed.scale != 1.0f) k->scale(dst, dst, op->u.embed.scale, width);
+        break;
+    case MLXR_OP_RMS_NORM: {
+        const float *a = row_of(s, op->a, i);
+        for (size_t at = 0; at < width; at += op->u.norm.width) {
+            k->rms_norm(dst + at, a + at, c->vector, op->u.norm.width, op->u.norm.eps);
+        }
+        break;
+    }
+    case MLXR_OP_ROPE:
+        rope = &s->e->ropes[c->i_rope];
+        k->rope(dst, op->u.rope.n_heads, op->u.rope.head_dim, op->u.rope.n_rot, op->u.rope.pairing,
+                rope->cos + token * rope->half, rope->sin + token * rope->half);
+        break;
+    case MLXR_OP_ATTEND: store_kv(s, op, i); break;
+    case MLXR_OP_ACT_MUL: k->silu_mul(dst, row_of(s, op->a, i), row_of(s, op->b, i), width); break;
+    case MLXR_OP_ADD: k->add(dst, row_of(s, op->a, i), row_of(s, op->b, i), width); break;
+    case MLXR_OP_SCALE: k->scale(dst, row_of(s, op->a, i), op->u.scale.factor, width); break;
+    default: break; /* refused at compile */
+    }
+}
+
+static void rows_range(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const pass *s = arg;
+
+    (void)i_thread;
+    for (size_t i = begin; i < end; i++) {
+        for (size_t j = 0; j < s->n_ops; j++) row_op(s, &s->ops[j], i);
+    }
+}
+
+/* A row's worth of work is about a microsecond: a few are not worth waking anyone. */
+static size_t rows_grain(const pass *s)
+{
+    size_t n = s->n_list / (mlxr_pool_n_threads(s->d->pool) * 4);
+    return n < 8 ? 8 : n;
+}
+
+/* ---- LINEARS: the rows of all matrices of the step one after the other ---- */
+
+static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const pass *s = arg;
+    const cpu_executable *e = s->e;
+    size_t at = 0;
+
+    for (size_t j = 0; j < s->n_ops && at < end; j++) {
+        const mlxr_matrix *m = &e->base.program->weights[s->ops[j].op->weight].m;
+        size_t from = begin > at ? begin - at : 0, to = end - at < m->n_rows ? end - at : m->n_rows;
+        if (from < to) {
+            mlxr_cpu_linear a = {.m = m,
+                                 .bias = s->ops[j].vector,
+                                 .x = e->x,
+                                 .y = e->y + j * e->cap_tokens,
+                                 .n_tokens = s->n_list};
+            s->ops[j].linear(&a, from, to, e->scratch + i_thread * e->scratch_floats);
+        }
+        at += m->n_rows;
+    }
+}
+
+static void run_linears(pass *s)
+{
+    cpu_executable *e = s->e;
+    size_t n_threads = mlxr_pool_n_threads(s->d->pool), n_rows = 0, grain, least, most, n_cols = 1;
+
+    for (size_t i = 0; i < s->n_list; i++) e->x[i] = row_of(s, s->ops[0].op->a, i);
+    for (size_t j = 0; j < s->n_ops; j++) {
+        const mlxr_matrix *m = &e->base.program->weights[s->ops[j].op->weight].m;
+        n_rows += m->n_rows;
+        n_cols = m->n_cols;
+        for (size_t i = 0; i < s->n_list; i++) {
+            e->y[j * e->cap_tokens + i] = row_of(s, s->ops[j].op->dst, i);
+        }
+    }
+    /* Eight ranges a thread even out what cores are slowed by; below 16K weights the hand-out itself shows, and
+     * above a panel's rows nothing is gained for many tokens. */
+    grain = n_rows / (n_threads * 8);
+    least = s->n_list == 1 ? 16384 / n_cols : 4;
+    most = s->n_list == 1 ? SIZE_MAX / 8 : mlxr_cpu_panel_rows(n_cols);
+    grain = grain < least ? least : grain > most ? most : grain;
+    mlxr_pool_for(s->d->pool, n_rows, mlxr_round_up(grain ? grain : 1, 4), linears_range, s);
+}
+
+/* ---- LOOK ---- */
+
+typedef struct look {
+    const pass *s;
+    size_t n_kv_heads, per_head; /* queries of one token that read the same keys */
+    size_t n_parts;              /* of per_head, where they are more than fit a call */
+} look;
+
+static void look_range(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const look *l = arg;
+    const pass *s = l->s;
+    const cpu_executable *e = s->e;
+    const mlxr_op *op = s->ops[0].op;
+    const mlxr_slot *sl = &e->base.program->slots[op->u.attend.slot];
+    const cpu_slot *at = &e->slots[op->u.attend.slot];
+
+    for (size_t i = begin; i < end; i++) {
+        const cpu_tile *tile = &e->tiles[i / (l->n_kv_heads * l->n_parts)];
+        size_t kv_head = i / l->n_parts % l->n_kv_heads, part = i % l->n_parts * MLXR_CPU_QUERIES;
+        size_t n_heads = l->per_head - part < MLXR_CPU_QUERIES ? l->per_head - part : MLXR_CPU_QUERIES;
+        uint32_t first_token = s->list[tile->begin];
+        mlxr_cpu_attend a = {
+            .kv = s->state->blocks,
+            .block_floats = e->block_floats,
+            .k_offset = at->k_offset + kv_head * sl->k_head_dim * MLXR_KV_BLOCK,
+            .v_offset = at->v_offset + kv_head * at->v_stride * MLXR_KV_BLOCK,
+            .k_dim = sl->k_head_dim,
+            .v_dim = sl->v_head_dim,
+            .v_stride = at->v_stride,
+            .blocks = s->tables[s->seqs[first_token]].blocks,
+            .scale = op->u.attend.scale,
+        };
+        for (size_t t = tile->begin; t < tile->begin + tile->n; t++) {
+            size_t position = s->positions[s->list[t]];
+            const float *q = row_of(s, op->a, t);
+            float *dst = row_of(s, op->dst, t);
+            for (size_t h = 0; h < n_heads; h++) {
+                size_t head = kv_head * l->per_head + part + h;
+                a.q[a.n_queries] = q + head * sl->k_head_dim;
+                a.out[a.n_queries] = dst + head * sl->v_head_dim;
+                a.limit[a.n_queries] = position + 1;
+                a.first[a.n_queries] = sl->window && position >= sl->window ? position + 1 - sl->window : 0;
+                a.n_queries++;
+            }
+        }
+        s->d->kernels->attend(&a, e->scratch + i_thread * e->scratch_floats);
+    }
+}
+
+static void run_look(pass *s)
+{
+    const mlxr_op *op = s->ops[0].op;
+    const mlxr_slot *sl = &s->e->base.program->slots[op->u.attend.slot];
+    look l = {.s = s, .n_kv_heads = sl->n_kv_heads, .per_head = op->u.attend.n_heads / sl->n_kv_heads};
+    size_t most = MLXR_CPU_QUERIES / l.per_head, n_tiles = 0;
+
+    if (most == 0) most = 1;
+    l.n_parts = (l.per_head + MLXR_CPU_QUERIES - 1) / MLXR_CPU_QUERIES;
+    for (size_t i = 0; i < s->n_list;) {
+        cpu_tile *tile = &s->e->tiles[n_tiles++];
+        *tile = (cpu_tile){i, 1};
+        for (i++; i < s->n_list && tile->n < most && s->seqs[s->list[i]] == s->seqs[s->list[i - 1]]; i++) {
+            tile->n++;
+        }
+    }
+    mlxr_pool_for(s->d->pool, n_tiles * l.n_kv_heads * l.n_parts, 1, look_range, &l);
+}
+
+/* ---- run ---- */
+
+static void turn_range(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const pass *s = arg;
+
+    (void)i_thread;
+    for (size_t r = 0; r < s->e->n_ropes; r++) {
+        const cpu_rope *rope = &s->e->ropes[r];
+        for (size_t t = begin; t < end; t++) {
+            for (size_t i = 0; i < rope->half; i++) {
+                float angle = (float)s->positions[t] * rope->inv_freq[i];
+                rope->cos[t * rope->half + i] = cosf(angle) * rope->scale;
+                rope->sin[t * rope->half + i] = sinf(angle) * rope->scale;
+            }
+        }
+    }
+}
+
+static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err)
+{
+    const cpu_executable *e = s->e;
+
+    s->list = e->every;
+    s->n_list = s->n_tokens;
+    mlxr_pool_for(s->d->pool, s->n_tokens, rows_grain(s), turn_range, s);
+    for (size_t i = 0; i < e->n_steps; i++) {
+        const cpu_step *step = &e->steps[i];
+        s->ops = e->ops + step->first;
+        s->n_ops = step->n;
+        s->list = step->wanted_only ? e->wanted : e->every;
+        s->n_list = step->wanted_only ? s->n_wanted : s->n_tokens;
+        if (s->n_list == 0) continue;
+        if (cancel && *cancel) {
+            return mlxr_fail(err, MLXR_E_CANCELLED, "device cpu: cancelled before step %zu of %zu (%s)", i,
+                             e->n_steps, mlxr_op_name(s->ops[0].op->kind));
+        }
+        switch (step->kind) {
+        case CPU_ROWS: mlxr_pool_for(s->d->pool, s->n_list, rows_grain(s), rows_range, s); break;
+        case CPU_LINEARS: run_linears(s); break;
+        case CPU_LOOKING: run_look(s); break;
+        }
+    }
+    return MLXR_OK;
+}
+
+static mlxr_status cpu_run(mlxr_executable *base, mlxr_state *state, const mlxr_batch *batch,
+                           const volatile int *cancel, float *logits, mlxr_error *err)
+{
+    cpu_executable *e = (cpu_executable *)base;
+    pass s = {.e = e, .d = (cpu_device *)base->device, .state = (cpu_state *)state, .tables = batch->tables};
+    size_t i_row = 0;
+    mlxr_status st = MLXR_OK;
+
+    for (size_t t = 0; t < batch->n_tokens && st == MLXR_OK; t += s.n_tokens) {
+        s.n_tokens = batch->n_tokens - t < MLXR_CPU_MAX_TOKENS ? batch->n_tokens - t : MLXR_CPU_MAX_TOKENS;
+        if (!mlxr_cpu_reserve(e, s.n_tokens)) {
+            return mlxr_fail(err, MLXR_E_NOMEM, "device cpu: out of memory for a step of %zu tokens",
+                             s.n_tokens);
+        }
+        s.ids = batch->ids + t;
+        s.positions = batch->positions + t;
+        s.seqs = batch->seqs + t;
+        s.logits = logits + i_row * base->program->regs[base->program->logits].width;
+        for (s.n_wanted = 0; i_row < batch->n_rows && batch->rows[i_row] < t + s.n_tokens; i_row++) {
+            e->wanted[s.n_wanted++] = (uint32_t)(batch->rows[i_row] - t);
+        }
+        st = run_pass(&s, cancel, err);
+    }
+    return st;
+}
+
+const mlxr_device_ops mlxr_device_cpu = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .compile = mlxr_cpu_compile,
+    .executable_free = mlxr_cpu_executable_free,
+    .block_bytes = cpu_block_bytes,
+    .state_create = cpu_state_create,
+    .state_free = cpu_state_free,
+    .run = cpu_run,
+};

@@ -1,0 +1,102 @@
+/* The cpu device's own structures: plan.c makes an executable from a program, cpu.c runs it.
+ *
+ * A program becomes a list of steps; between steps all threads meet:
+ *   - ROWS: consecutive operations on single rows (embed, norm, rope, add, ..., storing keys and values), all of them
+ *     for one token after the other;
+ *   - LINEARS: consecutive linear operations that read the same register (q, k, v; gate, up), as one run of rows;
+ *   - LOOK: attention over what is stored.
+ * What leads only to logits runs for the wanted tokens alone. A token's values stay in its own row of every register
+ * either way; the register of the logits is the caller's buffer, by wanted row. */
+#ifndef MLXR_CPU_H
+#define MLXR_CPU_H
+
+#include "base/pool.h"
+#include "device/cpu/kernels.h"
+
+enum {
+    MLXR_CPU_MAX_TOKENS = 512, /* of one pass over the program; a longer batch takes several */
+    MLXR_CPU_MAX_LINEARS = 8,  /* of one step */
+};
+
+typedef struct cpu_device {
+    mlxr_device base;
+    const mlxr_cpu_kernels *kernels;
+    mlxr_pool *pool;
+} cpu_device;
+
+/* ATTEND is two: storing this batch's keys and values, which every token does, and looking. */
+typedef enum cpu_op_part { CPU_WHOLE, CPU_STORE, CPU_LOOK } cpu_op_part;
+
+typedef struct cpu_op {
+    const mlxr_op *op;
+    cpu_op_part part;
+    bool wanted_only;
+    const float *vector;       /* RMS_NORM: offset + weight; LINEAR: bias or NULL; owned by the arena */
+    mlxr_cpu_linear_fn linear; /* LINEAR */
+    size_t i_rope;             /* ROPE: index into ropes */
+} cpu_op;
+
+typedef enum cpu_step_kind { CPU_ROWS, CPU_LINEARS, CPU_LOOKING } cpu_step_kind;
+
+typedef struct cpu_step {
+    cpu_step_kind kind;
+    size_t first, n; /* of ops */
+    bool wanted_only;
+} cpu_step;
+
+/* Cosines and sines of this pass's positions, shared by all ROPE with the same frequencies. */
+typedef struct cpu_rope {
+    const float *inv_freq; /* borrowed from the program */
+    size_t half;           /* n_rot / 2 */
+    float scale;
+    float *cos, *sin; /* [cap_tokens, half] */
+} cpu_rope;
+
+/* Where a slot's keys and values lie within a block of the state, in floats; one head after the other. */
+typedef struct cpu_slot {
+    size_t k_offset, v_offset, v_stride;
+} cpu_slot;
+
+/* Consecutive tokens of one sequence in a step's list, whose heads share the loads of keys and values. */
+typedef struct cpu_tile {
+    size_t begin, n;
+} cpu_tile;
+
+typedef struct cpu_executable {
+    mlxr_executable base;
+    cpu_op *ops;
+    size_t n_ops;
+    cpu_step *steps;
+    size_t n_steps;
+    cpu_rope *ropes;
+    size_t n_ropes;
+    cpu_slot *slots;
+    size_t block_floats;
+    mlxr_arena arena; /* all of the above but the tables of ropes */
+
+    size_t scratch_floats; /* a thread's */
+    float *scratch;        /* [n_threads, scratch_floats] */
+
+    /* Grown to the largest pass so far. Rows are zero behind their width: linear kernels read on there. */
+    size_t *stride; /* [n_regs] floats from row to row */
+    float **regs;   /* [n_regs] of [cap_tokens, stride]; NULL for the logits */
+    size_t cap_tokens;
+    const float **x;  /* [cap_tokens] */
+    float **y;        /* [MLXR_CPU_MAX_LINEARS, cap_tokens] */
+    uint32_t *every;  /* [cap_tokens] 0, 1, 2, ... */
+    uint32_t *wanted; /* [cap_tokens] */
+    cpu_tile *tiles;  /* [cap_tokens] */
+} cpu_executable;
+
+typedef struct cpu_state {
+    mlxr_state base;
+    float *blocks; /* [n_blocks, block_floats] */
+    void *memory;  /* what blocks lies in */
+} cpu_state;
+
+mlxr_status mlxr_cpu_compile(mlxr_executable **out, mlxr_device *d, const mlxr_program *p, mlxr_error *err);
+void mlxr_cpu_executable_free(mlxr_executable *e);
+/* Room for a pass of n_tokens. */
+bool mlxr_cpu_reserve(cpu_executable *e, size_t n_tokens);
+
+#endif

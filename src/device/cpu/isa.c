@@ -1,0 +1,71 @@
+/* The tables of kernels and which of them this machine can run. */
+#include "device/cpu/kernels.h"
+
+#ifdef MLXR_CPU_X86
+#include <cpuid.h>
+#endif
+
+#define TABLE(name, suffix)                                                                   \
+    {                                                                                         \
+        name, mlxr_cpu_linear_##suffix, mlxr_cpu_attend_##suffix, mlxr_cpu_rms_norm_##suffix, \
+            mlxr_cpu_rope_##suffix, mlxr_cpu_silu_mul_##suffix, mlxr_cpu_add_##suffix,        \
+            mlxr_cpu_scale_##suffix                                                           \
+    }
+
+static const mlxr_cpu_kernels baseline = TABLE("baseline", base);
+
+#ifdef MLXR_CPU_X86
+static const mlxr_cpu_kernels avx2 = TABLE("avx2", avx2), avx512 = TABLE("avx512", avx512);
+
+/* The builtins look at what the system saves of the registers too; not every compiler's knows f16c, which uses the
+ * same registers as avx2. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vbmi");
+}
+#endif
+
+const mlxr_cpu_kernels *mlxr_cpu_kernels_at(size_t i)
+{
+    const mlxr_cpu_kernels *all[3];
+    size_t n = 0;
+
+#ifdef MLXR_CPU_X86
+    __builtin_cpu_init();
+    if (has_avx512()) all[n++] = &avx512;
+    if (has_avx2()) all[n++] = &avx2;
+#endif
+    all[n++] = &baseline;
+    return i < n ? all[i] : NULL;
+}
+
+mlxr_status mlxr_cpu_kernels_get(const mlxr_cpu_kernels **out, const char *name, mlxr_error *err)
+{
+    const mlxr_cpu_kernels *k;
+
+    *out = NULL;
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        if (!name || strcmp(name, k->isa) == 0) {
+            *out = k;
+            return MLXR_OK;
+        }
+    }
+    mlxr_fail(err, MLXR_E_DEVICE, "cpu: no instruction set \"%s\" on this machine; it has", name);
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        mlxr_error_append(err, "%s %s", i ? "," : "", k->isa);
+    }
+    return MLXR_E_DEVICE;
+}

@@ -1,0 +1,114 @@
+/* The kernels of the cpu device: what they take, what they promise. One body an operation (*.inc.h), compiled once
+ * an instruction set (*_base.c, *_avx2.c, *_avx512.c, each with its own flags) over one small set of vector
+ * primitives (simd_*.h); the device takes one table when it opens.
+ *
+ * The promise that shapes them all: the bits of a token's result depend on that token's inputs alone. Each
+ * (row, token) has one order of accumulation, the same in the path for one token and in the one for many, so that
+ * batch, chunking and threads never show. Instruction sets differ from each other in the last bits.
+ *
+ * Kernels keep no state and know no threads: the caller cuts the work and gives each thread its own scratch. */
+#ifndef MLXR_CPU_KERNELS_H
+#define MLXR_CPU_KERNELS_H
+
+#include "device/device.h"
+
+enum {
+    MLXR_CPU_CHUNK = 32,   /* columns unpacked at a time: the smallest group, and whole bytes at any width */
+    MLXR_CPU_SPAN = 256,   /* cached positions of one softmax step, counted from position 0 */
+    MLXR_CPU_QUERIES = 32, /* (token, head) pairs of one attention call */
+};
+
+static inline size_t mlxr_round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* y[t][r] = sum over k of W[r, k] * x[t][k] + bias[r], for rows [row_begin, row_end) and every token.
+ * x rows: readable and zero from n_cols up to a multiple of MLXR_CPU_CHUNK. Sums in float32, 16 (8, 4) lanes in
+ * column order, then the lanes as a tree. Reads each weight once, whatever n_tokens. */
+typedef struct mlxr_cpu_linear {
+    const mlxr_matrix *m;
+    const float *bias;     /* [n_rows] or NULL */
+    const float *const *x; /* n_tokens rows */
+    float *const *y;
+    size_t n_tokens;
+} mlxr_cpu_linear;
+typedef void (*mlxr_cpu_linear_fn)(const mlxr_cpu_linear *a, size_t row_begin, size_t row_end,
+                                   float *scratch);
+
+/* Rows unpacked to floats at once for many tokens: a panel fits half of a small L2. A multiple of 4. */
+static inline size_t mlxr_cpu_panel_rows(size_t n_cols)
+{
+    size_t rows = 65536 / (n_cols ? n_cols : 1) / 4 * 4;
+    return rows < 4 ? 4 : rows > 32 ? 32 : rows;
+}
+
+/* Floats of scratch that a linear kernel uses. false: does not fit a size_t. */
+static inline bool mlxr_cpu_linear_scratch(size_t *out, size_t n_cols)
+{
+    size_t padded, panel;
+    if (!mlxr_add_size(&padded, n_cols, 2 * MLXR_CPU_CHUNK)) return false;
+    padded = mlxr_round_up(padded - MLXR_CPU_CHUNK, MLXR_CPU_CHUNK);
+    /* the panel, and scales and biases of four rows: 8 * n_cols / 32 */
+    return mlxr_mul_size(&panel, padded, mlxr_cpu_panel_rows(n_cols)) && mlxr_add_size(out, panel, padded);
+}
+
+/* Attention of up to MLXR_CPU_QUERIES queries on one head of keys and values, one sequence:
+ * out[i] = softmax over p in [first[i], limit[i]) of (scale * q[i] . K[p]) . V. first < limit.
+ * Position p lies in block blocks[p / MLXR_KV_BLOCK]; there keys are [k_dim, MLXR_KV_BLOCK] (one lane a position)
+ * and values [MLXR_KV_BLOCK, v_stride], v_stride = v_dim rounded up to MLXR_CPU_V_ALIGN.
+ * scale > 0. Softmax online over spans of MLXR_CPU_SPAN absolute positions. */
+enum { MLXR_CPU_V_ALIGN = 16 };
+typedef struct mlxr_cpu_attend {
+    const float *kv;           /* the state's blocks */
+    size_t block_floats;       /* from one block to the next */
+    size_t k_offset, v_offset; /* of this head within a block */
+    size_t k_dim, v_dim, v_stride;
+    const uint32_t *blocks;
+    float scale;
+    size_t n_queries;
+    const float *q[MLXR_CPU_QUERIES];
+    float *out[MLXR_CPU_QUERIES];
+    size_t first[MLXR_CPU_QUERIES], limit[MLXR_CPU_QUERIES];
+} mlxr_cpu_attend;
+
+static inline size_t mlxr_cpu_attend_scratch(size_t v_stride)
+{
+    return MLXR_CPU_QUERIES * (MLXR_CPU_SPAN + v_stride);
+}
+
+typedef struct mlxr_cpu_kernels {
+    const char *isa;
+    /* NULL when there is no kernel for how m is stored. */
+    mlxr_cpu_linear_fn (*linear)(const mlxr_matrix *m);
+    void (*attend)(const mlxr_cpu_attend *a, float *scratch);
+    /* The rest is for one row. w: offset + weight. */
+    void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps);
+    /* x [n_heads, head_dim] in place; cos and sin [n_rot / 2]. */
+    void (*rope)(float *x, size_t n_heads, size_t head_dim, size_t n_rot, mlxr_rope_pairing pairing,
+                 const float *cos, const float *sin);
+    void (*silu_mul)(float *y, const float *a, const float *b, size_t n);
+    void (*add)(float *y, const float *a, const float *b, size_t n);
+    void (*scale)(float *y, const float *a, float factor, size_t n);
+} mlxr_cpu_kernels;
+
+/* One per instruction set, assembled in isa.c from what each file exports. */
+#define MLXR_CPU_ISA_DECLARE(isa)                                                                \
+    mlxr_cpu_linear_fn mlxr_cpu_linear_##isa(const mlxr_matrix *m);                              \
+    void mlxr_cpu_attend_##isa(const mlxr_cpu_attend *a, float *scratch);                        \
+    void mlxr_cpu_rms_norm_##isa(float *y, const float *x, const float *w, size_t n, float eps); \
+    void mlxr_cpu_rope_##isa(float *x, size_t n_heads, size_t head_dim, size_t n_rot,            \
+                             mlxr_rope_pairing pairing, const float *cos, const float *sin);     \
+    void mlxr_cpu_silu_mul_##isa(float *y, const float *a, const float *b, size_t n);            \
+    void mlxr_cpu_add_##isa(float *y, const float *a, const float *b, size_t n);                 \
+    void mlxr_cpu_scale_##isa(float *y, const float *a, float factor, size_t n);
+MLXR_CPU_ISA_DECLARE(base)
+MLXR_CPU_ISA_DECLARE(avx2)
+MLXR_CPU_ISA_DECLARE(avx512)
+
+/* name: NULL for the best here. MLXR_E_DEVICE lists what this machine has. */
+mlxr_status mlxr_cpu_kernels_get(const mlxr_cpu_kernels **out, const char *name, mlxr_error *err);
+/* The i-th this machine has, the best first; NULL past the end. */
+const mlxr_cpu_kernels *mlxr_cpu_kernels_at(size_t i);
+
+#endif

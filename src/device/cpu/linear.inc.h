@@ -1,0 +1,307 @@
+/* The linear kernel's body; see kernels.h for what it computes. Included by linear_<isa>.c after its simd header.
+ *
+ * Rows go in fours, which share the loads of x and one reduction. Weights are unpacked MLXR_CPU_CHUNK columns of a
+ * row at a time, w = scale * q + bias in float32, and then either
+ *   - one token: go straight into acc[r] = fma(w, x, acc[r]), or
+ *   - many: to a panel [n_vectors, 4, V_W] of floats, which V_TILE tokens at a time pass over with the same fma in the
+ *     same order. Twice the loads and stores, but each weight is unpacked once for all tokens.
+ * The four lanes of a reduction do not mix, so neither the cut into fours nor what fills the last four shows. */
+enum { N_VEC = MLXR_CPU_CHUNK / V_W }; /* vectors of a chunk */
+
+/* How one format's rows are read: `dtype` for dense, bits and chunks a group for affine. Constants in every call,
+ * so each kernel is compiled for its own. */
+typedef struct format {
+    bool to_panel; /* many tokens: unpack to a panel; else acc and x are there */
+    unsigned bits; /* 0: dense */
+    unsigned per_group;
+    mlxr_dtype dtype;
+} format;
+
+INLINE void load_floats(vf *w, mlxr_dtype dtype, const uint8_t *p)
+{
+    UNROLL
+    for (unsigned i = 0; i < N_VEC; i++) {
+        if (dtype == MLXR_F16) {
+            w[i] = v_from_f16(p + i * V_W * 2);
+        } else if (dtype == MLXR_BF16) {
+            w[i] = v_from_bf16(p + i * V_W * 2);
+        } else {
+            memcpy(&w[i], p + i * V_W * 4, sizeof w[i]);
+        }
+    }
+}
+
+/* One token's weights are read once and in order, but as three streams in short bursts, which the hardware's
+ * prefetchers follow badly: asking this far ahead makes a single thread 1.7 times as fast
+ * (Zen 5, 4 bits in groups of 32, rows of 576). An address past the end is only a hint. */
+enum { AHEAD_BYTES = 8192, AHEAD_SCALES = 2048 };
+
+INLINE void prefetch(uintptr_t p, size_t n)
+{
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)(p + i));
+}
+
+/* n scales or biases to floats; writes up to a multiple of V_W. */
+INLINE void widen(float *out, const uint8_t *p, mlxr_dtype dtype, size_t n)
+{
+    size_t i = 0;
+    if (dtype == MLXR_F32) {
+        memcpy(out, p, n * sizeof *out);
+        return;
+    }
+    for (; i + V_W <= n; i += V_W) {
+        prefetch((uintptr_t)p + AHEAD_SCALES + i * 2, 1);
+        v_store(out + i, dtype == MLXR_F16 ? v_from_f16(p + i * 2) : v_from_bf16(p + i * 2));
+    }
+    if (i < n) {
+        uint8_t last[V_W * 2] = {0};
+        memcpy(last, p + i * 2, (n - i) * 2);
+        v_store(out + i, dtype == MLXR_F16 ? v_from_f16(last) : v_from_bf16(last));
+    }
+}
+
+/* What becomes of a chunk of four rows: into the sums, or to the panel. */
+INLINE void use_chunk(format f, vf (*w)[N_VEC], const float *x, vf *acc, float *panel)
+{
+    UNROLL
+    for (unsigned i = 0; i < N_VEC; i++) {
+        if (f.to_panel) {
+            UNROLL
+            for (unsigned r = 0; r < 4; r++) v_store(panel + (i * 4 + r) * V_W, w[r][i]);
+        } else {
+            vf xv = v_load(x + i * V_W);
+            UNROLL
+            for (unsigned r = 0; r < 4; r++) acc[r] = v_fma(w[r][i], xv, acc[r]);
+        }
+    }
+}
+
+INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, const float *x, vf *acc,
+                        float *panel, float *scratch)
+{
+    size_t n_groups = m->n_cols / (f.per_group * MLXR_CPU_CHUNK);
+    size_t value_bytes = m->dtype == MLXR_F32 ? 4 : 2;
+    float *scales = scratch, *biases = scratch + mlxr_round_up(4 * n_groups, V_W);
+    const uint8_t *p[4];
+    const float *s[4], *b[4];
+    uintptr_t ahead = (uintptr_t)m->data + row * m->row_bytes + AHEAD_BYTES;
+
+    widen(scales, (const uint8_t *)m->scales + row * n_groups * value_bytes, m->dtype, n * n_groups);
+    widen(biases, (const uint8_t *)m->biases + row * n_groups * value_bytes, m->dtype, n * n_groups);
+    UNROLL
+    for (size_t r = 0; r < 4; r++) {
+        size_t at = r < n ? r : n - 1;
+        p[r] = (const uint8_t *)m->data + (row + at) * m->row_bytes;
+        s[r] = scales + at * n_groups;
+        b[r] = biases + at * n_groups;
+    }
+    for (size_t g = 0; g < n_groups; g++) {
+        v_book book[4];
+        UNROLL
+        for (unsigned r = 0; r < 4; r++) book[r] = v_book_make(f.bits, s[r][g], b[r][g]);
+        UNROLL
+        for (unsigned c = 0; c < f.per_group; c++) {
+            vf w[4][N_VEC];
+            if (!f.to_panel) {
+                prefetch(ahead, f.bits * (MLXR_CPU_CHUNK / 8) * 4);
+                ahead += f.bits * (MLXR_CPU_CHUNK / 8) * 4;
+            }
+            UNROLL
+            for (unsigned r = 0; r < 4; r++) {
+                v_unpack(w[r], f.bits, p[r], book[r]);
+                p[r] += f.bits * (MLXR_CPU_CHUNK / 8);
+            }
+            use_chunk(f, w, x, acc, panel);
+            if (f.to_panel) {
+                panel += 4 * MLXR_CPU_CHUNK;
+            } else {
+                x += MLXR_CPU_CHUNK;
+            }
+        }
+    }
+}
+
+INLINE void dense_rows(format f, const mlxr_matrix *m, size_t row, size_t n, const float *x, vf *acc,
+                       float *panel)
+{
+    const size_t chunk_bytes = MLXR_CPU_CHUNK * (f.dtype == MLXR_F32 ? 4 : 2);
+    size_t n_chunks = m->n_cols / MLXR_CPU_CHUNK, n_left = m->n_cols % MLXR_CPU_CHUNK;
+    const uint8_t *p[4];
+    vf w[4][N_VEC];
+
+    UNROLL
+    for (size_t r = 0; r < 4; r++) {
+        p[r] = (const uint8_t *)m->data + (row + (r < n ? r : n - 1)) * m->row_bytes;
+    }
+    for (size_t c = 0; c < n_chunks; c++) {
+        UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            load_floats(w[r], f.dtype, p[r]);
+            p[r] += chunk_bytes;
+        }
+        use_chunk(f, w, x, acc, panel);
+        if (f.to_panel) {
+            panel += 4 * MLXR_CPU_CHUNK;
+        } else {
+            x += MLXR_CPU_CHUNK;
+        }
+    }
+    if (n_left) {
+        uint8_t last[4][MLXR_CPU_CHUNK * 4] = {{0}};
+        UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            memcpy(last[r], p[r], n_left * (f.dtype == MLXR_F32 ? 4 : 2));
+            load_floats(w[r], f.dtype, last[r]);
+        }
+        use_chunk(f, w, x, acc, panel);
+    }
+}
+
+INLINE void read_rows(format f, const mlxr_matrix *m, size_t row, size_t n, const float *x, vf *acc,
+                      float *panel, float *scratch)
+{
+    if (f.bits) {
+        affine_rows(f, m, row, n, x, acc, panel, scratch);
+    } else {
+        dense_rows(f, m, row, n, x, acc, panel);
+    }
+}
+
+INLINE void finish(const mlxr_cpu_linear *a, size_t row, size_t n, size_t t, const vf *acc)
+{
+    v4 y = v_reduce4(acc[0], acc[1], acc[2], acc[3]);
+    if (a->bias) {
+        v4 bias = {0};
+        memcpy(&bias, a->bias + row, n * sizeof(float));
+        y = y + bias;
+    }
+    v4_store_n(a->y[t] + row, y, n);
+}
+
+/* Rows row..row+n of tokens t..t+n_tok from their panel. */
+INLINE void tile(const mlxr_cpu_linear *a, size_t row, size_t n, size_t t, unsigned n_tok, const float *panel,
+                 size_t n_vec)
+{
+    const float *x[V_TILE];
+    vf acc[V_TILE][4];
+
+    UNROLL
+    for (unsigned j = 0; j < n_tok; j++) {
+        x[j] = a->x[t + j];
+        UNROLL
+        for (unsigned r = 0; r < 4; r++) acc[j][r] = v_set1(0.0f);
+    }
+    for (size_t i = 0; i < n_vec; i++) {
+        vf w[4];
+        UNROLL
+        for (unsigned r = 0; r < 4; r++) w[r] = v_load(panel + (i * 4 + r) * V_W);
+        UNROLL
+        for (unsigned j = 0; j < n_tok; j++) {
+            vf xv = v_load(x[j] + i * V_W);
+            UNROLL
+            for (unsigned r = 0; r < 4; r++) acc[j][r] = v_fma(w[r], xv, acc[j][r]);
+        }
+    }
+    UNROLL
+    for (unsigned j = 0; j < n_tok; j++) finish(a, row, n, t + j, acc[j]);
+}
+
+/* Compiled once for all formats: the panel is floats. */
+static void panel_tokens(const mlxr_cpu_linear *a, size_t begin, size_t end, const float *panel)
+{
+    size_t n_vec = mlxr_round_up(a->m->n_cols, MLXR_CPU_CHUNK) / V_W;
+
+    for (size_t t = 0; t < a->n_tokens; t += V_TILE) {
+        size_t n_tok = min_size(V_TILE, a->n_tokens - t);
+        for (size_t row = begin; row < end; row += 4) {
+            const float *w = panel + (row - begin) * n_vec * V_W;
+            size_t n = min_size(4, end - row);
+            switch (n_tok) {
+            case 1: tile(a, row, n, t, 1, w, n_vec); break;
+#if V_TILE == 6
+            case 2: tile(a, row, n, t, 2, w, n_vec); break;
+            case 3: tile(a, row, n, t, 3, w, n_vec); break;
+            case 4: tile(a, row, n, t, 4, w, n_vec); break;
+            case 5: tile(a, row, n, t, 5, w, n_vec); break;
+#elif V_TILE == 3
+            case 2: tile(a, row, n, t, 2, w, n_vec); break;
+#endif
+            default: tile(a, row, n, t, V_TILE, w, n_vec); break;
+            }
+        }
+    }
+}
+
+INLINE void linear(format f, const mlxr_cpu_linear *a, size_t begin, size_t end, float *scratch)
+{
+    size_t padded = mlxr_round_up(a->m->n_cols, MLXR_CPU_CHUNK);
+    size_t n_panel = mlxr_cpu_panel_rows(a->m->n_cols);
+    float *panel = scratch + padded; /* before it: scales and biases */
+
+    if (a->n_tokens == 1) {
+        for (size_t row = begin; row < end; row += 4) {
+            vf acc[4] = {v_set1(0.0f), v_set1(0.0f), v_set1(0.0f), v_set1(0.0f)};
+            size_t n = min_size(4, end - row);
+            f.to_panel = false;
+            read_rows(f, a->m, row, n, a->x[0], acc, NULL, scratch);
+            finish(a, row, n, 0, acc);
+        }
+        return;
+    }
+    for (size_t row = begin; row < end; row += n_panel) {
+        size_t stop = min_size(end, row + n_panel);
+        for (size_t r = row; r < stop; r += 4) {
+            f.to_panel = true;
+            read_rows(f, a->m, r, min_size(4, stop - r), NULL, NULL, panel + (r - row) * padded, scratch);
+        }
+        panel_tokens(a, row, stop, panel);
+    }
+}
+
+#define KERNEL(name, bits, per_group, dtype)                                             \
+    static void name(const mlxr_cpu_linear *a, size_t begin, size_t end, float *scratch) \
+    {                                                                                    \
+        linear((format){false, bits, per_group, dtype}, a, begin, end, scratch);         \
+    }
+#define AFFINE(bits)                              \
+    KERNEL(affine_##bits##_32, bits, 1, MLXR_F32) \
+    KERNEL(affine_##bits##_64, bits, 2, MLXR_F32) \
+    KERNEL(affine_##bits##_128, bits, 4, MLXR_F32)
+AFFINE(2)
+AFFINE(3)
+AFFINE(4)
+AFFINE(5)
+AFFINE(6)
+AFFINE(8)
+KERNEL(dense_f16, 0, 0, MLXR_F16)
+KERNEL(dense_bf16, 0, 0, MLXR_BF16)
+KERNEL(dense_f32, 0, 0, MLXR_F32)
+
+mlxr_cpu_linear_fn EXPORTED(linear)(const mlxr_matrix *m)
+{
+    static const struct {
+        unsigned bits;
+        mlxr_cpu_linear_fn by_group[3];
+    } affine[] = {
+#define ROW(bits)                                                       \
+    {                                                                   \
+        bits,                                                           \
+        {                                                               \
+            affine_##bits##_32, affine_##bits##_64, affine_##bits##_128 \
+        }                                                               \
+    }
+        ROW(2), ROW(3), ROW(4), ROW(5), ROW(6), ROW(8),
+#undef ROW
+    };
+    unsigned g = m->quant.group_size;
+
+    if (m->dtype != MLXR_F16 && m->dtype != MLXR_BF16 && m->dtype != MLXR_F32) return NULL;
+    if (m->quant.mode == MLXR_QUANT_NONE) {
+        return m->dtype == MLXR_F16 ? dense_f16 : m->dtype == MLXR_BF16 ? dense_bf16 : dense_f32;
+    }
+    if (m->quant.mode != MLXR_QUANT_AFFINE || (g != 32 && g != 64 && g != 128) || m->n_cols % g) return NULL;
+    for (size_t i = 0; i < MLXR_COUNT(affine); i++) {
+        if (affine[i].bits == m->quant.bits) return affine[i].by_group[g == 32 ? 0 : g == 64 ? 1 : 2];
+    }
+    return NULL;
+}

@@ -1,0 +1,330 @@
+/* From a program to the steps of the cpu device: which tokens each operation is for, what runs together, and the
+ * memory a pass needs. */
+#include <stdlib.h>
+
+#include "device/cpu/cpu.h"
+
+/* ---- which tokens ---- */
+
+typedef enum need { NEED_NONE, NEED_WANTED, NEED_ALL } need;
+
+static void need_more(need *of, mlxr_reg_id r, need n)
+{
+    if (r != MLXR_NONE && of[r] < n) of[r] = n;
+}
+
+/* Backwards: an operation is for the tokens that later operations need its register for. Keys and values are stored
+ * for every token; the logits are for the wanted ones. needs[i] for operation i. */
+static void find_needs(need *needs, need *of_reg, const mlxr_program *p)
+{
+    for (size_t r = 0; r < p->n_regs; r++) of_reg[r] = NEED_NONE;
+    of_reg[p->logits] = NEED_WANTED;
+    for (size_t i = p->n_ops; i-- > 0;) {
+        const mlxr_op *op = &p->ops[i];
+        needs[i] = of_reg[op->dst];
+        of_reg[op->dst] = NEED_NONE; /* what it held before is written over */
+        need_more(of_reg, op->a, needs[i]);
+        need_more(of_reg, op->b, op->kind == MLXR_OP_ATTEND ? NEED_ALL : needs[i]);
+        need_more(of_reg, op->c, op->kind == MLXR_OP_ATTEND ? NEED_ALL : needs[i]);
+    }
+}
+
+/* ---- operations ---- */
+
+static const float *vector_floats(cpu_executable *e, const mlxr_matrix *m, float offset)
+{
+    float *v = mlxr_arena_calloc(&e->arena, m->n_cols, sizeof *v);
+    if (!v) return NULL;
+    for (size_t i = 0; i < m->n_cols; i++) v[i] = offset + mlxr_load_float(m->data, m->dtype, i);
+    return v;
+}
+
+static mlxr_status refuse(const mlxr_op *op, size_t i, const char *why, mlxr_error *err)
+{
+    return mlxr_fail(err, MLXR_E_UNSUPPORTED, "device cpu: operation %zu (%s, layer %d): %s", i,
+                     mlxr_op_name(op->kind), (int)op->i_layer, why);
+}
+
+static mlxr_status prepare_linear(cpu_executable *e, cpu_op *c, size_t i, mlxr_error *err)
+{
+    const mlxr_op *op = c->op;
+    const mlxr_weight *w = &e->base.program->weights[op->weight];
+    const mlxr_cpu_kernels *k = ((cpu_device *)e->base.device)->kernels;
+    size_t scratch;
+
+    c->linear = k->linear(&w->m);
+    if (!c->linear) {
+        return mlxr_fail(
+            err, MLXR_E_UNSUPPORTED,
+            "device cpu: operation %zu (LINEAR, layer %d): no kernel for %s%s: %s, %u bits in groups "
+            "of %u, %s",
+            i, (int)op->i_layer, w->name, w->suffix, mlxr_quant_mode_name(w->m.quant.mode), w->m.quant.bits,
+            w->m.quant.group_size, mlxr_dtype_name(w->m.dtype));
+    }
+    if (op->bias != MLXR_NONE) {
+        c->vector = vector_floats(e, &e->base.program->weights[op->bias].m, 0.0f);
+        if (!c->vector) return mlxr_fail_nomem(err, "device cpu");
+    }
+    if (!mlxr_cpu_linear_scratch(&scratch, w->m.n_cols)) return mlxr_fail_nomem(err, "device cpu");
+    if (scratch > e->scratch_floats) e->scratch_floats = scratch;
+    return MLXR_OK;
+}
+
+static mlxr_status prepare_rope(cpu_executable *e, cpu_op *c)
+{
+    const mlxr_op *op = c->op;
+    size_t i = 0;
+
+    while (i < e->n_ropes &&
+           !(e->ropes[i].inv_freq == op->u.rope.inv_freq && e->ropes[i].half == op->u.rope.n_rot / 2 &&
+             e->ropes[i].scale == op->u.rope.scale)) {
+        i++;
+    }
+    c->i_rope = i;
+    if (i == e->n_ropes) {
+        e->ropes[e->n_ropes++] = (cpu_rope){
+            .inv_freq = op->u.rope.inv_freq, .half = op->u.rope.n_rot / 2, .scale = op->u.rope.scale};
+    }
+    return MLXR_OK;
+}
+
+/* Fills c for its operation; refuses what there is no code for. */
+static mlxr_status prepare(cpu_executable *e, cpu_op *c, size_t i, mlxr_error *err)
+{
+    const mlxr_program *p = e->base.program;
+    const mlxr_op *op = c->op;
+    size_t scratch;
+
+    switch (op->kind) {
+    case MLXR_OP_EMBED:
+    case MLXR_OP_ADD:
+    case MLXR_OP_SCALE: return MLXR_OK;
+    case MLXR_OP_LINEAR: return prepare_linear(e, c, i, err);
+    case MLXR_OP_RMS_NORM:
+        c->vector = vector_floats(e, &p->weights[op->weight].m, op->u.norm.offset);
+        return c->vector ? MLXR_OK : mlxr_fail_nomem(err, "device cpu");
+    case MLXR_OP_ROPE: return prepare_rope(e, c);
+    case MLXR_OP_ATTEND:
+        if (!(op->u.attend.scale > 0)) return refuse(op, i, "wanted a scale above 0", err);
+        scratch = mlxr_cpu_attend_scratch(e->slots[op->u.attend.slot].v_stride);
+        if (scratch > e->scratch_floats) e->scratch_floats = scratch;
+        return MLXR_OK;
+    case MLXR_OP_ACT_MUL:
+        return op->u.act.act == MLXR_ACT_SILU ? MLXR_OK : refuse(op, i, mlxr_act_name(op->u.act.act), err);
+    default: return refuse(op, i, "no such operation here", err);
+    }
+}
+
+static mlxr_status list_ops(cpu_executable *e, mlxr_error *err)
+{
+    const mlxr_program *p = e->base.program;
+    need *needs = mlxr_arena_calloc(&e->arena, p->n_ops, sizeof *needs);
+    need *of_reg = mlxr_arena_calloc(&e->arena, p->n_regs, sizeof *of_reg);
+
+    if (!needs || !of_reg) return mlxr_fail_nomem(err, "device cpu");
+    find_needs(needs, of_reg, p);
+    for (size_t i = 0; i < p->n_ops; i++) {
+        const mlxr_op *op = &p->ops[i];
+        cpu_op c = {.op = op, .wanted_only = needs[i] == NEED_WANTED};
+        mlxr_status st = prepare(e, &c, i, err);
+        if (st != MLXR_OK) return st;
+        if (op->dst == p->logits && needs[i] == NEED_ALL) {
+            return refuse(op, i, "the logits' register is read for other tokens than the wanted ones", err);
+        }
+        if (op->kind == MLXR_OP_ATTEND) {
+            e->ops[e->n_ops++] = (cpu_op){.op = op, .part = CPU_STORE};
+            c.part = CPU_LOOK;
+        }
+        if (needs[i] != NEED_NONE) e->ops[e->n_ops++] = c;
+    }
+    return MLXR_OK;
+}
+
+/* ---- steps ---- */
+
+static cpu_step_kind step_kind(const cpu_op *c)
+{
+    if (c->part == CPU_LOOK) return CPU_LOOKING;
+    return c->op->kind == MLXR_OP_LINEAR ? CPU_LINEARS : CPU_ROWS;
+}
+
+/* Whether operation c may run beside those of the step, with no meeting of the threads before it. */
+static bool joins(const cpu_executable *e, const cpu_step *s, const cpu_op *c)
+{
+    const cpu_op *first = &e->ops[s->first];
+
+    if (step_kind(c) != s->kind || c->wanted_only != s->wanted_only) return false;
+    if (s->kind == CPU_LOOKING) return false;
+    if (s->kind == CPU_ROWS) return true;
+    if (s->n == MLXR_CPU_MAX_LINEARS || c->op->a != first->op->a) return false;
+    for (size_t i = 0; i < s->n; i++) {
+        if (first[i].op->dst == c->op->dst || first[i].op->dst == c->op->a) return false;
+    }
+    return true;
+}
+
+static void list_steps(cpu_executable *e)
+{
+    for (size_t i = 0; i < e->n_ops; i++) {
+        cpu_step *last = e->n_steps ? &e->steps[e->n_steps - 1] : NULL;
+        if (last && joins(e, last, &e->ops[i])) {
+            last->n++;
+        } else {
+            e->steps[e->n_steps++] = (cpu_step){
+                .kind = step_kind(&e->ops[i]), .first = i, .n = 1, .wanted_only = e->ops[i].wanted_only};
+        }
+    }
+}
+
+/* ---- memory ---- */
+
+/* Each slot's keys [n_kv_heads, k_head_dim, MLXR_KV_BLOCK], then its values [n_kv_heads, MLXR_KV_BLOCK, v_stride]. */
+static bool lay_out_block(cpu_executable *e)
+{
+    const mlxr_program *p = e->base.program;
+    size_t total = 0;
+
+    for (size_t i = 0; i < p->n_slots; i++) {
+        const mlxr_slot *sl = &p->slots[i];
+        cpu_slot *s = &e->slots[i];
+        size_t k, v;
+        if (!mlxr_add_size(&s->v_stride, sl->v_head_dim, MLXR_CPU_V_ALIGN - 1)) return false;
+        s->v_stride = s->v_stride / MLXR_CPU_V_ALIGN * MLXR_CPU_V_ALIGN;
+        if (!mlxr_mul_size(&k, sl->n_kv_heads, sl->k_head_dim) || !mlxr_mul_size(&k, k, MLXR_KV_BLOCK) ||
+            !mlxr_mul_size(&v, sl->n_kv_heads, s->v_stride) || !mlxr_mul_size(&v, v, MLXR_KV_BLOCK)) {
+            return false;
+        }
+        s->k_offset = total;
+        if (!mlxr_add_size(&total, total, k)) return false;
+        s->v_offset = total;
+        if (!mlxr_add_size(&total, total, v)) return false;
+    }
+    e->block_floats = total;
+    return total <= SIZE_MAX / sizeof(float);
+}
+
+static bool allocate(cpu_executable *e)
+{
+    const mlxr_program *p = e->base.program;
+    size_t n_most;
+
+    if (!mlxr_mul_size(&n_most, p->n_ops, 2)) return false; /* ATTEND becomes two */
+    e->ops = mlxr_arena_calloc(&e->arena, n_most, sizeof *e->ops);
+    e->steps = mlxr_arena_calloc(&e->arena, n_most, sizeof *e->steps);
+    e->ropes = mlxr_arena_calloc(&e->arena, p->n_ops, sizeof *e->ropes);
+    e->slots = mlxr_arena_calloc(&e->arena, p->n_slots, sizeof *e->slots);
+    e->stride = mlxr_arena_calloc(&e->arena, p->n_regs, sizeof *e->stride);
+    e->regs = mlxr_arena_calloc(&e->arena, p->n_regs, sizeof *e->regs);
+    if (!e->ops || !e->steps || !e->ropes || !e->slots || !e->stride || !e->regs) return false;
+    for (size_t r = 0; r < p->n_regs; r++) {
+        if (!mlxr_add_size(&e->stride[r], p->regs[r].width, MLXR_CPU_CHUNK)) return false;
+        /* 16 more, so that rows of a power of two do not all fall into the same cache sets. */
+        e->stride[r] = mlxr_round_up(p->regs[r].width, MLXR_CPU_CHUNK) + 16;
+    }
+    return lay_out_block(e);
+}
+
+mlxr_status mlxr_cpu_compile(mlxr_executable **out, mlxr_device *d, const mlxr_program *p, mlxr_error *err)
+{
+    mlxr_status st;
+    size_t bytes;
+    cpu_executable *e = calloc(1, sizeof *e);
+
+    *out = NULL;
+    if (!e) return mlxr_fail_nomem(err, "device cpu");
+    e->base.device = d;
+    e->base.program = p;
+    if (!allocate(e)) {
+        st = mlxr_fail_nomem(err, "device cpu");
+        goto done;
+    }
+    if ((st = list_ops(e, err)) != MLXR_OK) goto done;
+    list_steps(e);
+    e->scratch_floats = mlxr_round_up(e->scratch_floats, 16); /* threads do not share a cache line */
+    if (mlxr_mul_size(&bytes, e->scratch_floats, mlxr_pool_n_threads(((cpu_device *)d)->pool)) &&
+        mlxr_mul_size(&bytes, bytes, sizeof *e->scratch)) {
+        e->scratch = mlxr_aligned_alloc(bytes);
+    }
+    if (!e->scratch || !mlxr_cpu_reserve(e, 1)) {
+        st = mlxr_fail_nomem(err, "device cpu");
+        goto done;
+    }
+    *out = &e->base;
+    e = NULL;
+done:
+    if (e) mlxr_cpu_executable_free(&e->base);
+    return st;
+}
+
+static void release(cpu_executable *e)
+{
+    for (size_t r = 0; e->regs && r < e->base.program->n_regs; r++) {
+        mlxr_aligned_free(e->regs[r]);
+        e->regs[r] = NULL;
+    }
+    for (size_t i = 0; i < e->n_ropes; i++) {
+        free(e->ropes[i].cos);
+        free(e->ropes[i].sin);
+        e->ropes[i].cos = e->ropes[i].sin = NULL;
+    }
+    free(e->x);
+    free(e->y);
+    free(e->every);
+    free(e->wanted);
+    free(e->tiles);
+    e->x = NULL;
+    e->y = NULL;
+    e->every = e->wanted = NULL;
+    e->tiles = NULL;
+    e->cap_tokens = 0;
+}
+
+void mlxr_cpu_executable_free(mlxr_executable *base)
+{
+    cpu_executable *e = (cpu_executable *)base;
+
+    release(e);
+    mlxr_aligned_free(e->scratch);
+    mlxr_arena_clear(&e->arena);
+    free(e);
+}
+
+static float *zeroed_rows(size_t n_rows, size_t stride)
+{
+    size_t bytes;
+    float *p;
+
+    if (!mlxr_mul_size(&bytes, n_rows, stride) || !mlxr_mul_size(&bytes, bytes, sizeof *p)) return NULL;
+    p = mlxr_aligned_alloc(bytes);
+    if (p) memset(p, 0, bytes);
+    return p;
+}
+
+bool mlxr_cpu_reserve(cpu_executable *e, size_t n)
+{
+    const mlxr_program *p = e->base.program;
+
+    if (n <= e->cap_tokens) return true;
+    if (n > 1) n = n <= MLXR_CPU_MAX_TOKENS / 8 ? MLXR_CPU_MAX_TOKENS / 8 : MLXR_CPU_MAX_TOKENS;
+    release(e);
+    for (size_t r = 0; r < p->n_regs; r++) {
+        if (r != p->logits && !(e->regs[r] = zeroed_rows(n, e->stride[r]))) goto fail;
+    }
+    for (size_t i = 0; i < e->n_ropes; i++) {
+        e->ropes[i].cos = mlxr_malloc_array(n * e->ropes[i].half, sizeof(float));
+        e->ropes[i].sin = mlxr_malloc_array(n * e->ropes[i].half, sizeof(float));
+        if (!e->ropes[i].cos || !e->ropes[i].sin) goto fail;
+    }
+    e->x = mlxr_malloc_array(n, sizeof *e->x);
+    e->y = mlxr_malloc_array(n * MLXR_CPU_MAX_LINEARS, sizeof *e->y);
+    e->every = mlxr_malloc_array(n, sizeof *e->every);
+    e->wanted = mlxr_malloc_array(n, sizeof *e->wanted);
+    e->tiles = mlxr_malloc_array(n, sizeof *e->tiles);
+    if (!e->x || !e->y || !e->every || !e->wanted || !e->tiles) goto fail;
+    for (size_t i = 0; i < n; i++) e->every[i] = (uint32_t)i;
+    e->cap_tokens = n;
+    return true;
+fail:
+    release(e);
+    return false;
+}

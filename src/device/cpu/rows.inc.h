@@ -1,0 +1,74 @@
+/* The bodies of the operations on one row; see kernels.h. Included by rows_<isa>.c after its simd header. */
+
+void EXPORTED(rms_norm)(float *y, const float *x, const float *w, size_t n, float eps)
+{
+    vf sum[4] = {v_set1(0.0f), v_set1(0.0f), v_set1(0.0f), v_set1(0.0f)}, all, scale;
+    size_t i = 0;
+
+    for (; i + 4 * V_W <= n; i += 4 * V_W) {
+        UNROLL
+        for (unsigned k = 0; k < 4; k++) {
+            vf v = v_load(x + i + k * V_W);
+            sum[k] = v_fma(v, v, sum[k]);
+        }
+    }
+    for (; i < n; i += V_W) {
+        vf v = n - i < V_W ? v_load_n(x + i, n - i) : v_load(x + i);
+        sum[0] = v_fma(v, v, sum[0]);
+    }
+    all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    scale = v_set1(1.0f / sqrtf(v_reduce_add(all) / (float)n + eps));
+    for (i = 0; i + V_W <= n; i += V_W) v_store(y + i, v_load(x + i) * scale * v_load(w + i));
+    if (i < n) v_store_n(y + i, v_load_n(x + i, n - i) * scale * v_load_n(w + i, n - i), n - i);
+}
+
+void EXPORTED(rope)(float *x, size_t n_heads, size_t head_dim, size_t n_rot, mlxr_rope_pairing pairing,
+                    const float *cos, const float *sin)
+{
+    size_t half = n_rot / 2;
+
+    for (size_t h = 0; h < n_heads; h++, x += head_dim) {
+        size_t i = 0;
+        if (pairing == MLXR_ROPE_INTERLEAVED) {
+            for (; i < half; i++) {
+                float a = x[2 * i], b = x[2 * i + 1];
+                x[2 * i] = a * cos[i] - b * sin[i];
+                x[2 * i + 1] = b * cos[i] + a * sin[i];
+            }
+            continue;
+        }
+        for (; i < half; i += V_W) {
+            size_t n = min_size(V_W, half - i);
+            vf c = v_load_n(cos + i, n), s = v_load_n(sin + i, n);
+            vf a = v_load_n(x + i, n), b = v_load_n(x + half + i, n);
+            v_store_n(x + i, a * c - b * s, n);
+            v_store_n(x + half + i, b * c + a * s, n);
+        }
+    }
+}
+
+INLINE vf silu_mul(vf a, vf b)
+{
+    return a / (v_set1(1.0f) + v_exp(-a)) * b;
+}
+
+void EXPORTED(silu_mul)(float *y, const float *a, const float *b, size_t n)
+{
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) v_store(y + i, silu_mul(v_load(a + i), v_load(b + i)));
+    if (i < n) v_store_n(y + i, silu_mul(v_load_n(a + i, n - i), v_load_n(b + i, n - i)), n - i);
+}
+
+void EXPORTED(add)(float *y, const float *a, const float *b, size_t n)
+{
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) v_store(y + i, v_load(a + i) + v_load(b + i));
+    if (i < n) v_store_n(y + i, v_load_n(a + i, n - i) + v_load_n(b + i, n - i), n - i);
+}
+
+void EXPORTED(scale)(float *y, const float *a, float factor, size_t n)
+{
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) v_store(y + i, v_load(a + i) * v_set1(factor));
+    if (i < n) v_store_n(y + i, v_load_n(a + i, n - i) * v_set1(factor), n - i);
+}

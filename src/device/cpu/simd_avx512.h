@@ -1,0 +1,175 @@
+/* Vector primitives for AVX-512 F, BW, DQ, VL and VBMI (Ice Lake, Zen 4 and later): sixteen lanes. */
+#ifndef MLXR_CPU_SIMD_AVX512_H
+#define MLXR_CPU_SIMD_AVX512_H
+
+#include <immintrin.h>
+
+#include "device/cpu/simd.h"
+
+enum { V_W = 16 };
+/* Tokens of the linear kernel's tile: 4 * V_TILE sums, four weights and one x fit the registers. */
+#define V_TILE 6
+typedef __m512 vf;
+typedef __m128 v4;
+/* Codes of up to 5 bits index one or two registers of weights; wider ones are converted and scaled. */
+typedef struct v_book {
+    __m512 scale, bias, table, table_hi;
+} v_book;
+
+INLINE vf v_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+INLINE void v_store(float *p, vf v)
+{
+    _mm512_storeu_ps(p, v);
+}
+
+INLINE vf v_load_n(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+
+INLINE void v_store_n(float *p, vf v, size_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
+}
+
+INLINE void v4_store_n(float *p, v4 v, size_t n)
+{
+    _mm_mask_storeu_ps(p, (__mmask8)((1u << n) - 1), v);
+}
+
+INLINE vf v_set1(float f)
+{
+    return _mm512_set1_ps(f);
+}
+
+INLINE vf v_fma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+/* b where either is NaN. */
+INLINE vf v_max(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+INLINE vf v_min(vf a, vf b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+INLINE float v_reduce_max(vf v)
+{
+    return _mm512_reduce_max_ps(v);
+}
+
+/* Adds lanes (i, i + 8), then (i, i + 4), (i, i + 2), then the last two: one tree for each of the four. */
+INLINE v4 v_reduce4(vf a, vf b, vf c, vf d)
+{
+    const __m512i gather = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+    __m512 ab = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
+    __m512 cd = _mm512_shuffle_f32x4(c, d, 0x44) + _mm512_shuffle_f32x4(c, d, 0xee);
+    __m512 s = _mm512_shuffle_f32x4(ab, cd, 0x88) + _mm512_shuffle_f32x4(ab, cd, 0xdd);
+    s = s + _mm512_permute_ps(s, 0x4e);
+    s = s + _mm512_permute_ps(s, 0xb1);
+    return _mm512_castps512_ps128(_mm512_permutexvar_ps(gather, s));
+}
+
+INLINE float v_reduce_add(vf v)
+{
+    return _mm_cvtss_f32(v_reduce4(v, v, v, v));
+}
+
+INLINE vf v_exp(vf x)
+{
+    vf y = v_min(v_set1(EXP_MOST), v_max(v_set1(EXP_LEAST), x)), n, r, p;
+    n = _mm512_roundscale_ps(y * v_set1(EXP_LOG2E), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    r = _mm512_fnmadd_ps(n, v_set1(EXP_LN2_HI), y);
+    r = _mm512_fnmadd_ps(n, v_set1(EXP_LN2_LO), r);
+    p = v_set1(1.0f / 5040);
+    p = v_fma(p, r, v_set1(1.0f / 720));
+    p = v_fma(p, r, v_set1(1.0f / 120));
+    p = v_fma(p, r, v_set1(1.0f / 24));
+    p = v_fma(p, r, v_set1(1.0f / 6));
+    p = v_fma(p, r, v_set1(0.5f));
+    p = v_fma(p, r * r, r) + v_set1(1.0f);
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, v_set1(EXP_LEAST), _CMP_NLT_UQ), p, n);
+}
+
+INLINE vf v_from_f16(const uint8_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+
+INLINE vf v_from_bf16(const uint8_t *p)
+{
+    __m512i u = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(u, 16));
+}
+
+INLINE v_book v_book_make(unsigned bits, float scale, float bias)
+{
+    v_book b = {_mm512_set1_ps(scale), _mm512_set1_ps(bias), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    if (bits == 2) {
+        b.table = v_fma(_mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3), b.scale, b.bias);
+    } else if (bits == 3) {
+        b.table = v_fma(_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7), b.scale, b.bias);
+    } else if (bits <= 5) {
+        b.table = v_fma(_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), b.scale,
+                        b.bias);
+        if (bits == 5) {
+            b.table_hi = v_fma(_mm512_setr_ps(16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31),
+                               b.scale, b.bias);
+        }
+    }
+    return b;
+}
+
+/* A control of vpmultishiftqb: bit offset `first` + bits * k into byte 0 of the k-th 32-bit lane, counted from
+ * `second` again in the upper half. */
+INLINE __m512i v_offsets(unsigned bits, unsigned first, unsigned second)
+{
+    const long long b = bits, lo = first, hi = second;
+#define PAIR(base, k) ((base) + b * 2 * (k) + (((base) + b * (2 * (k) + 1)) << 32))
+    return _mm512_setr_epi64(PAIR(lo, 0), PAIR(lo, 1), PAIR(lo, 2), PAIR(lo, 3), PAIR(hi, 0), PAIR(hi, 1),
+                             PAIR(hi, 2), PAIR(hi, 3));
+#undef PAIR
+}
+
+/* MLXR_CPU_CHUNK codes at p to weights. Sixteen codes come from one 64-bit window, or eight from each of two, that
+ * stay inside the chunk; one multishift puts each code's byte into its lane, with other bits above it. */
+INLINE void v_unpack(vf *w, unsigned bits, const uint8_t *p, v_book book)
+{
+    UNROLL
+    for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++) {
+        __m512i q;
+        if (bits == 8) {
+            q = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)));
+        } else if (bits <= 4) {
+            unsigned start = 2 * bits * i, last = 4 * bits - 8, at = start < last ? start : last;
+            unsigned first = 8 * (start - at);
+            q = _mm512_multishift_epi64_epi8(v_offsets(bits, first, first + 8 * bits),
+                                             _mm512_set1_epi64((long long)load_u64(p + at)));
+        } else {
+            unsigned start = 2 * bits * i, start2 = start + bits, last = 4 * bits - 8;
+            unsigned at = start < last ? start : last, at2 = start2 < last ? start2 : last;
+            q = _mm512_mask_set1_epi64(_mm512_set1_epi64((long long)load_u64(p + at)), 0xf0,
+                                       (long long)load_u64(p + at2));
+            q = _mm512_multishift_epi64_epi8(v_offsets(bits, 8 * (start - at), 8 * (start2 - at2)), q);
+        }
+        if (bits <= 4) {
+            w[i] = _mm512_permutexvar_ps(q, book.table); /* looks at 4 bits of the index */
+        } else if (bits == 5) {
+            w[i] = _mm512_permutex2var_ps(book.table, q, book.table_hi); /* at 5 */
+        } else {
+            if (bits == 6) q = _mm512_and_si512(q, _mm512_set1_epi32(63));
+            w[i] = v_fma(_mm512_cvtepi32_ps(q), book.scale, book.bias);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,583 @@
+/* Every kernel of every instruction set this machine has: against the plain reading in double, and against itself,
+ * bit for bit, when the same token comes in other company. Buffers are exactly as long as the contract says, so
+ * that AddressSanitizer sees a byte too far. */
+#include "test.h"
+
+#include <math.h>
+
+#include "device/cpu/kernels.h"
+
+static uint64_t seed = 1;
+
+static uint32_t random_u32(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (uint32_t)(seed >> 16);
+}
+
+static float random_float(void) /* [-1, 1) */
+{
+    return (float)(int32_t)random_u32() / 2147483648.0f;
+}
+
+static void *must_alloc(size_t n)
+{
+    void *p = malloc(n ? n : 1);
+    assert_non_null(p);
+    return p;
+}
+
+static float *random_floats(size_t n)
+{
+    float *p = must_alloc(n * sizeof *p);
+    for (size_t i = 0; i < n; i++) p[i] = random_float();
+    return p;
+}
+
+/* ---- linear ---- */
+
+/* Data, scales and biases at odd addresses, each in an allocation that ends with them. */
+typedef struct fixture {
+    mlxr_matrix m;
+    uint8_t *data, *scales, *biases;
+    float *w; /* [n_rows, n_cols], dequantized */
+} fixture;
+
+static uint8_t *odd_alloc(size_t n)
+{
+    return (uint8_t *)must_alloc(n + 1) + 1;
+}
+
+static fixture make_matrix(mlxr_quant quant, mlxr_dtype dtype, size_t n_rows, size_t n_cols)
+{
+    fixture f = {.m = {.quant = quant, .dtype = dtype, .n_rows = n_rows, .n_cols = n_cols}};
+    size_t n_values = n_rows * n_cols;
+
+    if (quant.mode == MLXR_QUANT_NONE) {
+        f.m.row_bytes = n_cols * mlxr_dtype_bits(dtype) / 8;
+        f.data = odd_alloc(n_rows * f.m.row_bytes);
+        for (size_t i = 0; i < n_values; i++) mlxr_store_float(f.data, dtype, i, random_float());
+    } else {
+        size_t n_groups = n_values / quant.group_size, bytes = mlxr_dtype_bits(dtype) / 8;
+        f.m.row_bytes = n_cols * quant.bits / 8;
+        f.data = odd_alloc(n_rows * f.m.row_bytes);
+        f.scales = odd_alloc(n_groups * bytes);
+        f.biases = odd_alloc(n_groups * bytes);
+        for (size_t i = 0; i < n_rows * f.m.row_bytes; i++) f.data[i] = (uint8_t)random_u32();
+        for (size_t i = 0; i < n_groups; i++) {
+            mlxr_store_float(f.scales, dtype, i, random_float() / (float)(1u << quant.bits));
+            mlxr_store_float(f.biases, dtype, i, random_float());
+        }
+    }
+    f.m.data = f.data;
+    f.m.scales = f.scales;
+    f.m.biases = f.biases;
+    f.w = must_alloc(n_values * sizeof *f.w);
+    for (size_t i = 0; i < n_rows; i++) mlxr_matrix_row(&f.m, i, f.w + i * n_cols);
+    return f;
+}
+
+static void free_matrix(fixture *f)
+{
+    free(f->data - 1);
+    if (f->scales) free(f->scales - 1);
+    if (f->biases) free(f->biases - 1);
+    free(f->w);
+}
+
+enum { MOST_TOKENS = 17 };
+
+/* Tokens as the contract wants them: zero from n_cols up to a multiple of the chunk. */
+static void make_tokens(float *x[MOST_TOKENS], size_t n_cols)
+{
+    size_t padded = mlxr_round_up(n_cols, MLXR_CPU_CHUNK);
+    for (size_t t = 0; t < MOST_TOKENS; t++) {
+        x[t] = random_floats(padded);
+        for (size_t i = n_cols; i < padded; i++) x[t][i] = 0.0f;
+    }
+}
+
+static void check_values(const fixture *f, const float *bias, const float *x, const float *y)
+{
+    for (size_t r = 0; r < f->m.n_rows; r++) {
+        double sum = bias ? bias[r] : 0, size = fabs(sum), error;
+        for (size_t i = 0; i < f->m.n_cols; i++) {
+            double p = (double)f->w[r * f->m.n_cols + i] * x[i];
+            sum += p;
+            size += fabs(p);
+        }
+        /* One lane adds n_cols / 4 terms at most, the tree and the bias a few more: each rounds once; a weight
+         * with a float32 scale is rounded once more than here. */
+        error = fabs(y[r] - sum) / (((double)f->m.n_cols / 4 + 8) * 0x1p-24 * size);
+        if (!(error <= 1)) fail_msg("row %zu: %.9g, wanted %.9g: %.2f of the bound", r, y[r], sum, error);
+    }
+}
+
+static void check_linear(const mlxr_cpu_kernels *k, mlxr_quant quant, mlxr_dtype dtype, size_t n_rows,
+                         size_t n_cols, bool with_bias)
+{
+    fixture f = make_matrix(quant, dtype, n_rows, n_cols);
+    mlxr_cpu_linear_fn fn = k->linear(&f.m);
+    float *x[MOST_TOKENS], *alone[MOST_TOKENS], *y[MOST_TOKENS],
+        *bias = with_bias ? random_floats(n_rows) : NULL;
+    mlxr_cpu_linear a = {.m = &f.m, .bias = bias};
+    size_t n_scratch = 0, cut = n_rows / 3;
+    float *scratch, *unit = must_alloc(mlxr_round_up(n_cols, MLXR_CPU_CHUNK) * sizeof *unit);
+
+    assert_non_null(fn);
+    assert_true(mlxr_cpu_linear_scratch(&n_scratch, n_cols));
+    scratch = must_alloc(n_scratch * sizeof *scratch);
+    make_tokens(x, n_cols);
+    for (size_t t = 0; t < MOST_TOKENS; t++) {
+        const float *one = x[t];
+        alone[t] = must_alloc(n_rows * sizeof **alone);
+        y[t] = must_alloc(n_rows * sizeof **y);
+        a.x = &one;
+        a.y = &alone[t];
+        a.n_tokens = 1;
+        fn(&a, 0, n_rows, scratch);
+        check_values(&f, bias, x[t], alone[t]);
+    }
+    a.x = (const float *const *)x;
+    a.y = y;
+    for (size_t n = 1; n <= MOST_TOKENS; n++) {
+        a.n_tokens = n;
+        for (size_t t = 0; t < MOST_TOKENS; t++) memset(y[t], 0xee, n_rows * sizeof **y);
+        /* In two parts, the second first: neither the cut nor the order may show. */
+        fn(&a, cut, n_rows, scratch);
+        for (size_t t = 0; t < n; t++) { /* and it wrote nothing outside its part */
+            for (size_t r = 0; r < cut * sizeof **y; r++) assert_int_equal(((uint8_t *)y[t])[r], 0xee);
+        }
+        fn(&a, 0, cut, scratch);
+        for (size_t t = 0; t < MOST_TOKENS; t++) {
+            if (t < n) {
+                assert_memory_equal(y[t], alone[t], n_rows * sizeof **y);
+            } else {
+                for (size_t r = 0; r < n_rows * sizeof **y; r++) assert_int_equal(((uint8_t *)y[t])[r], 0xee);
+            }
+        }
+    }
+    /* A unit vector reads one column back: the weights themselves. The product of a half-precision scale and a code
+     * is exact in float32, so fma or not makes no difference; with a float32 scale it may. */
+    if (!with_bias && (dtype != MLXR_F32 || quant.mode == MLXR_QUANT_NONE)) {
+        for (size_t c = 0; c < n_cols; c += 1 + c / 7) {
+            const float *one = unit;
+            memset(unit, 0, mlxr_round_up(n_cols, MLXR_CPU_CHUNK) * sizeof *unit);
+            unit[c] = 1.0f;
+            a.x = &one;
+            a.n_tokens = 1;
+            fn(&a, 0, n_rows, scratch);
+            for (size_t r = 0; r < n_rows; r++) {
+                if (y[0][r] != f.w[r * n_cols + c]) {
+                    fail_msg("weight [%zu, %zu]: %.9g, wanted %.9g", r, c, y[0][r], f.w[r * n_cols + c]);
+                }
+            }
+        }
+    }
+    for (size_t t = 0; t < MOST_TOKENS; t++) {
+        free(x[t]);
+        free(alone[t]);
+        free(y[t]);
+    }
+    free(bias);
+    free(scratch);
+    free(unit);
+    free_matrix(&f);
+}
+
+static const mlxr_dtype float_types[] = {MLXR_F16, MLXR_BF16, MLXR_F32};
+
+static void test_affine(void **state)
+{
+    static const unsigned bits[] = {2, 3, 4, 5, 6, 8}, groups[] = {32, 64, 128};
+    static const size_t rows[] = {1, 3, 6, 37};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        for (size_t b = 0; b < MLXR_COUNT(bits); b++) {
+            for (size_t g = 0; g < MLXR_COUNT(groups); g++) {
+                for (size_t d = 0; d < MLXR_COUNT(float_types); d++) {
+                    mlxr_quant q = {MLXR_QUANT_AFFINE, bits[b], groups[g]};
+                    for (size_t r = 0; r < MLXR_COUNT(rows); r++) {
+                        check_linear(k, q, float_types[d], rows[r], groups[g] * (1 + 2 * (r % 2)), r == 2);
+                    }
+                }
+            }
+        }
+    }
+}
+
+static void test_affine_of_a_real_shape(void **state)
+{
+    const mlxr_cpu_kernels *k;
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        check_linear(k, (mlxr_quant){MLXR_QUANT_AFFINE, 4, 32}, MLXR_F16, 75, 576, false);
+        check_linear(k, (mlxr_quant){MLXR_QUANT_AFFINE, 4, 64}, MLXR_BF16, 9, 4096, true);
+    }
+}
+
+static void test_dense(void **state)
+{
+    static const size_t cols[] = {1, 5, 31, 32, 33, 100, 256}, rows[] = {1, 4, 35};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        for (size_t d = 0; d < MLXR_COUNT(float_types); d++) {
+            for (size_t c = 0; c < MLXR_COUNT(cols); c++) {
+                for (size_t r = 0; r < MLXR_COUNT(rows); r++) {
+                    check_linear(k, (mlxr_quant){0}, float_types[d], rows[r], cols[c], r == 1);
+                }
+            }
+        }
+    }
+}
+
+/* Every half, subnormals, infinities and NaN too, comes out as mlxr_f16_to_f32 has it. */
+static void test_every_half(void **state)
+{
+    enum { N = 65536 };
+    uint16_t *h = must_alloc(N * sizeof *h);
+    mlxr_matrix m = {.dtype = MLXR_F16, .n_rows = N, .n_cols = 1, .row_bytes = 2, .data = h};
+    float *x = must_alloc(MLXR_CPU_CHUNK * sizeof *x), *y = must_alloc(N * sizeof *y), *scratch;
+    const float *one = x;
+    mlxr_cpu_linear a = {.m = &m, .x = &one, .y = &y, .n_tokens = 1};
+    const mlxr_cpu_kernels *k;
+    size_t n_scratch = 0;
+
+    memset(x, 0, MLXR_CPU_CHUNK * sizeof *x);
+    x[0] = 1.0f;
+    for (size_t i = 0; i < N; i++) h[i] = (uint16_t)i;
+    assert_true(mlxr_cpu_linear_scratch(&n_scratch, 1));
+    scratch = must_alloc(n_scratch * sizeof *scratch);
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        k->linear (&m)(&a, 0, N, scratch);
+        for (size_t j = 0; j < N; j++) {
+            float want = mlxr_f16_to_f32((uint16_t)j);
+            if (!(isnan(want) ? isnan(y[j]) : y[j] == want)) fail_msg("%s: half %04zx: %g", k->isa, j, y[j]);
+        }
+    }
+    free(h);
+    free(x);
+    free(y);
+    free(scratch);
+}
+
+static void test_unknown_storage_has_no_kernel(void **state)
+{
+    const mlxr_cpu_kernels *k;
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        mlxr_matrix m = {.quant = {MLXR_QUANT_AFFINE, 4, 32}, .dtype = MLXR_F16, .n_rows = 4, .n_cols = 64};
+        assert_non_null(k->linear(&m));
+        m.quant.bits = 7;
+        assert_null(k->linear(&m));
+        m.quant = (mlxr_quant){MLXR_QUANT_AFFINE, 4, 16};
+        assert_null(k->linear(&m));
+        m.quant = (mlxr_quant){MLXR_QUANT_AFFINE, 4, 128}; /* half a group */
+        assert_null(k->linear(&m));
+        m.quant = (mlxr_quant){0};
+        m.dtype = MLXR_U8;
+        assert_null(k->linear(&m));
+    }
+}
+
+/* ---- attention ---- */
+
+typedef struct cache {
+    size_t n_positions, k_dim, v_dim, n_blocks;
+    float *k, *v; /* [n_positions, dim] */
+    float *kv;    /* as the kernel wants it; NaN wherever no position was written */
+    uint32_t *blocks;
+    mlxr_cpu_attend a;
+} cache;
+
+static cache make_cache(size_t n_positions, size_t k_dim, size_t v_dim)
+{
+    cache c = {.n_positions = n_positions, .k_dim = k_dim, .v_dim = v_dim};
+    size_t v_stride = mlxr_round_up(v_dim, MLXR_CPU_V_ALIGN), n_floats;
+
+    c.n_blocks = mlxr_round_up(n_positions, MLXR_KV_BLOCK) / MLXR_KV_BLOCK;
+    c.k = random_floats(n_positions * k_dim);
+    c.v = random_floats(n_positions * v_dim);
+    c.a = (mlxr_cpu_attend){.block_floats = MLXR_KV_BLOCK * (k_dim + v_stride) + 5,
+                            .k_offset = 3,
+                            .v_offset = 3 + MLXR_KV_BLOCK * k_dim,
+                            .k_dim = k_dim,
+                            .v_dim = v_dim,
+                            .v_stride = v_stride,
+                            .scale = 1.7f};
+    n_floats = c.n_blocks * c.a.block_floats;
+    c.kv = must_alloc(n_floats * sizeof *c.kv);
+    for (size_t i = 0; i < n_floats; i++) c.kv[i] = NAN;
+    c.blocks = must_alloc(c.n_blocks * sizeof *c.blocks);
+    for (size_t i = 0; i < c.n_blocks; i++) c.blocks[i] = (uint32_t)(c.n_blocks - 1 - i);
+    c.a.kv = c.kv;
+    c.a.blocks = c.blocks;
+    return c;
+}
+
+static void write_position(cache *c, size_t p)
+{
+    float *block = c->kv + c->blocks[p / MLXR_KV_BLOCK] * c->a.block_floats;
+    for (size_t d = 0; d < c->k_dim; d++) {
+        block[c->a.k_offset + d * MLXR_KV_BLOCK + p % MLXR_KV_BLOCK] = c->k[p * c->k_dim + d];
+    }
+    for (size_t d = 0; d < c->v_dim; d++) {
+        block[c->a.v_offset + p % MLXR_KV_BLOCK * c->a.v_stride + d] = c->v[p * c->v_dim + d];
+    }
+}
+
+static void free_cache(cache *c)
+{
+    free(c->k);
+    free(c->v);
+    free(c->kv);
+    free(c->blocks);
+}
+
+static void check_attention(const cache *c, const float *q, size_t first, size_t limit, const float *out)
+{
+    double max = -INFINITY, sum = 0, *w = must_alloc(limit * sizeof *w);
+
+    for (size_t p = first; p < limit; p++) {
+        w[p] = 0;
+        for (size_t d = 0; d < c->k_dim; d++) w[p] += (double)q[d] * c->k[p * c->k_dim + d];
+        w[p] *= c->a.scale;
+        max = w[p] > max ? w[p] : max;
+    }
+    for (size_t p = first; p < limit; p++) sum += w[p] = exp(w[p] - max);
+    for (size_t d = 0; d < c->v_dim; d++) {
+        double want = 0;
+        for (size_t p = first; p < limit; p++) want += w[p] / sum * c->v[p * c->v_dim + d];
+        /* Values below 1 and scores below 1.7 * k_dim in float32: k_dim * 2^-24 a score, which the exponential
+         * passes on as a relative error. */
+        if (!(fabs(out[d] - want) <= 2e-5))
+            fail_msg("[%zu, %zu) %zu: %.9g, wanted %.9g", first, limit, d, out[d], want);
+    }
+    free(w);
+}
+
+static void check_attend(const mlxr_cpu_kernels *k, size_t k_dim, size_t v_dim, size_t n_queries, size_t last,
+                         size_t window, size_t n_heads)
+{
+    cache c = make_cache(last + 1, k_dim, v_dim);
+    float *scratch = must_alloc(mlxr_cpu_attend_scratch(c.a.v_stride) * sizeof *scratch);
+    float *q[MLXR_CPU_QUERIES], *out[MLXR_CPU_QUERIES], *alone = must_alloc(v_dim * sizeof *alone);
+    size_t least = last + 1;
+
+    c.a.n_queries = n_queries;
+    for (size_t i = 0; i < n_queries; i++) {
+        size_t position = last - i / n_heads;
+        q[i] = random_floats(k_dim);
+        out[i] = must_alloc(v_dim * sizeof **out);
+        c.a.q[i] = q[i];
+        c.a.out[i] = out[i];
+        c.a.limit[i] = position + 1;
+        c.a.first[i] = window && position >= window ? position + 1 - window : 0;
+        least = c.a.first[i] < least ? c.a.first[i] : least;
+    }
+    for (size_t p = least; p <= last; p++) write_position(&c, p);
+    k->attend(&c.a, scratch);
+    for (size_t i = 0; i < n_queries; i++) {
+        mlxr_cpu_attend one = c.a;
+        check_attention(&c, q[i], c.a.first[i], c.a.limit[i], out[i]);
+        one.n_queries = 1;
+        one.q[0] = q[i];
+        one.out[0] = alone;
+        one.first[0] = c.a.first[i];
+        one.limit[0] = c.a.limit[i];
+        k->attend(&one, scratch);
+        assert_memory_equal(alone, out[i], v_dim * sizeof *alone);
+        free(q[i]);
+        free(out[i]);
+    }
+    free(alone);
+    free(scratch);
+    free_cache(&c);
+}
+
+static void test_attend(void **state)
+{
+    static const size_t lasts[] = {0, 1, 31, 32, 254, 255, 256, 700}, dims[] = {8, 24, 64, 80, 128};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        for (size_t p = 0; p < MLXR_COUNT(lasts); p++) {
+            for (size_t d = 0; d < MLXR_COUNT(dims); d++) {
+                for (size_t n = 1; n <= MLXR_CPU_QUERIES; n += 1 + n / 3) {
+                    size_t n_heads = n % 3 + 1;
+                    if ((n - 1) / n_heads > lasts[p]) continue;
+                    check_attend(k, dims[d], dims[(d + p) % MLXR_COUNT(dims)], n, lasts[p], 0, n_heads);
+                    check_attend(k, dims[d], dims[d], n, lasts[p], 1 + 37 * (n - 1), n_heads);
+                }
+            }
+        }
+    }
+}
+
+/* A score in the first span that is far above all others, then one in the second that is far above it: sums that
+ * follow the wrong maximum overflow or vanish. */
+static void test_attend_with_far_scores(void **state)
+{
+    enum { DIM = 16, LAST = 600 };
+    static const size_t peaks[] = {3, 250, 256, 300, 599};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        for (size_t a = 0; a < MLXR_COUNT(peaks); a++) {
+            cache c = make_cache(LAST + 1, DIM, DIM);
+            float *scratch = must_alloc(mlxr_cpu_attend_scratch(c.a.v_stride) * sizeof *scratch);
+            float q[DIM] = {1.0f}, out[DIM];
+            for (size_t p = 0; p <= LAST; p++) c.k[p * DIM] *= 100.0f;
+            c.k[peaks[a] * DIM] = 400.0f;
+            c.k[peaks[a] / 2 * DIM] = 300.0f;
+            for (size_t p = 0; p <= LAST; p++) write_position(&c, p);
+            c.a.n_queries = 1;
+            c.a.q[0] = q;
+            c.a.out[0] = out;
+            c.a.limit[0] = LAST + 1;
+            k->attend(&c.a, scratch);
+            check_attention(&c, q, 0, LAST + 1, out);
+            free(scratch);
+            free_cache(&c);
+        }
+    }
+}
+
+/* ---- rows ---- */
+
+static void assert_close(const char *isa, const char *what, size_t n, size_t i, double got, double want,
+                         double tolerance)
+{
+    if (!(fabs(got - want) <= tolerance)) {
+        fail_msg("%s %s n = %zu: [%zu] is %.9g, wanted %.9g", isa, what, n, i, got, want);
+    }
+}
+
+static void test_pointwise_and_norm(void **state)
+{
+    const mlxr_cpu_kernels *k;
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        for (size_t n = 1; n <= 200; n += n < 70 ? 1 : 13) {
+            float *a = random_floats(n), *b = random_floats(n), *y = must_alloc(n * sizeof *y);
+            double mean = 0;
+            for (size_t i = 0; i < n; i++) {
+                a[i] *= 20.0f;
+                mean += (double)a[i] * a[i] / (double)n;
+            }
+            k->add(y, a, b, n);
+            for (size_t i = 0; i < n; i++) assert_true(y[i] == a[i] + b[i]);
+            k->scale(y, a, 0.3f, n);
+            for (size_t i = 0; i < n; i++) assert_true(y[i] == a[i] * 0.3f);
+            k->silu_mul(y, a, b, n);
+            for (size_t i = 0; i < n; i++) {
+                double want = a[i] / (1 + exp(-(double)a[i])) * b[i];
+                assert_close(k->isa, "silu", n, i, y[i], want, 5e-7 * fabs(want));
+            }
+            k->rms_norm(y, a, b, n, 1e-5f);
+            for (size_t i = 0; i < n; i++) {
+                double want = a[i] / sqrt(mean + 1e-5) * b[i];
+                assert_close(k->isa, "rms_norm", n, i, y[i], want, 1e-6 * fabs(want));
+            }
+            memcpy(y, a, n * sizeof *y); /* in place */
+            k->rms_norm(y, y, b, n, 1e-5f);
+            for (size_t i = 0; i < n; i++) {
+                double want = a[i] / sqrt(mean + 1e-5) * b[i];
+                assert_close(k->isa, "rms_norm in place", n, i, y[i], want, 1e-6 * fabs(want));
+            }
+            free(a);
+            free(b);
+            free(y);
+        }
+    }
+}
+
+static void test_silu_at_the_ends(void **state)
+{
+    static const float a[] = {0.0f, -0.0f, 100.0f, -100.0f, 3e38f, -3e38f, INFINITY, 1e-30f};
+    float ones[MLXR_COUNT(a)], y[MLXR_COUNT(a)];
+    const float nan = NAN;
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i = 0; i < MLXR_COUNT(a); i++) ones[i] = 1.0f;
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        k->silu_mul(y, a, ones, MLXR_COUNT(a));
+        for (size_t i = 0; i < MLXR_COUNT(a); i++) {
+            float want = a[i] <= -100.0f ? 0.0f : a[i] > 20.0f ? a[i] : a[i] / 2;
+            /* -3e38 / exp(88): not 0, but small beside anything */
+            assert_true(isinf(want) ? y[i] == want : fabsf(y[i] - want) <= 4e-7f * fabsf(want) + 3.0f);
+            if (fabsf(a[i]) <= 100.0f) assert_true(fabsf(y[i] - want) <= 4e-7f * fabsf(want) + 1e-35f);
+        }
+        k->silu_mul(y, &nan, ones, 1);
+        assert_true(isnan(y[0]));
+    }
+}
+
+static void test_rope(void **state)
+{
+    static const size_t rots[][2] = {{2, 2}, {8, 8}, {24, 24}, {64, 64}, {64, 16}, {80, 80}, {128, 128}};
+    const mlxr_cpu_kernels *k;
+    enum { HEADS = 3 };
+
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        for (size_t c = 0; c < MLXR_COUNT(rots) * 2; c++) {
+            size_t dim = rots[c / 2][0], n_rot = rots[c / 2][1], half = n_rot / 2;
+            mlxr_rope_pairing pairing = c % 2 ? MLXR_ROPE_INTERLEAVED : MLXR_ROPE_HALF;
+            float *x = random_floats(HEADS * dim), *y = must_alloc(HEADS * dim * sizeof *y);
+            float *cosines = random_floats(half), *sines = random_floats(half);
+            memcpy(y, x, HEADS * dim * sizeof *y);
+            k->rope(y, HEADS, dim, n_rot, pairing, cosines, sines);
+            for (size_t h = 0; h < HEADS; h++) {
+                for (size_t i = 0; i < half; i++) {
+                    size_t one = h * dim + (c % 2 ? 2 * i : i),
+                           two = h * dim + (c % 2 ? 2 * i + 1 : i + half);
+                    assert_close(k->isa, "rope", n_rot, i, y[one],
+                                 (double)x[one] * cosines[i] - (double)x[two] * sines[i], 2e-7);
+                    assert_close(k->isa, "rope", n_rot, i, y[two],
+                                 (double)x[two] * cosines[i] + (double)x[one] * sines[i], 2e-7);
+                }
+                for (size_t i = n_rot; i < dim; i++) assert_true(y[h * dim + i] == x[h * dim + i]);
+            }
+            free(x);
+            free(y);
+            free(cosines);
+            free(sines);
+        }
+    }
+}
+
+static void test_unknown_isa(void **state)
+{
+    const mlxr_cpu_kernels *k = NULL;
+    mlxr_error err;
+    assert_int_equal(mlxr_cpu_kernels_get(&k, "avx1024", &err), MLXR_E_DEVICE);
+    assert_null(k);
+    assert_non_null(strstr(err.message, "avx1024"));
+    assert_non_null(strstr(err.message, "baseline"));
+    assert_int_equal(mlxr_cpu_kernels_get(&k, "baseline", &err), MLXR_OK);
+    assert_string_equal(k->isa, "baseline");
+    assert_int_equal(mlxr_cpu_kernels_get(&k, NULL, &err), MLXR_OK);
+    assert_ptr_equal(k, mlxr_cpu_kernels_at(0));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_affine),
+        cmocka_unit_test(test_affine_of_a_real_shape),
+        cmocka_unit_test(test_dense),
+        cmocka_unit_test(test_every_half),
+        cmocka_unit_test(test_unknown_storage_has_no_kernel),
+        cmocka_unit_test(test_attend),
+        cmocka_unit_test(test_attend_with_far_scores),
+        cmocka_unit_test(test_pointwise_and_norm),
+        cmocka_unit_test(test_silu_at_the_ends),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_unknown_isa),
+    };
+    const mlxr_cpu_kernels *k;
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) printf("%s%s", i ? ", " : "isa: ", k->isa);
+    printf("\n");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
