@@ -4,10 +4,11 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/fs.h"
 #include "base/json.h"
+#include "mlxctl.h"
+#include "runner/prompt.h"
 #include "text/chat_template.h"
-
-int cmd_render(int argc, char **argv);
 
 static const char usage[] =
     "usage: mlxctl render MODEL|FILE.jinja [--template NAME] [--stats] < contexts.jsonl\n";
@@ -66,6 +67,19 @@ static void render_line(const mlxr_chat_template *ct, const char *name, const ch
     mlxr_free(text);
 }
 
+/* A folder without a template renders as mlx-demo prompts it: with the built-in Llama prompt. */
+static mlxr_status open_template(mlxr_chat_template **out, const char *path, mlxr_error *err)
+{
+    mlxr_tokenizer *tok = NULL;
+    mlxr_status st = mlxr_chat_template_open(out, path, err);
+
+    if (st != MLXR_E_NOT_FOUND || !mlxr_path_is_dir(path)) return st;
+    if ((st = mlxr_tokenizer_open(&tok, path, err)) == MLXR_OK)
+        st = mlxr_chat_template_open_with(out, path, mlxr_prompt_llama_source(tok), err);
+    mlxr_tokenizer_close(tok);
+    return st;
+}
+
 int cmd_render(int argc, char **argv)
 {
     const char *model = NULL, *name = NULL;
@@ -102,7 +116,7 @@ int cmd_render(int argc, char **argv)
     }
     tzset();
     stats.open_ns = mlxr_now_ns();
-    st = mlxr_chat_template_open(&ct, model, &err);
+    st = open_template(&ct, model, &err);
     if (st != MLXR_OK && st != MLXR_E_TEMPLATE && st != MLXR_E_LIMIT && st != MLXR_E_UNSUPPORTED) {
         fprintf(stderr, "mlxctl render: %s\n", err.message);
         goto done;

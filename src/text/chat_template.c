@@ -176,7 +176,7 @@ static mlxr_status make_defaults(mlxr_chat_template *ct, mlxr_error *err)
     return MLXR_OK;
 }
 
-static mlxr_status open_folder(mlxr_chat_template *ct, mlxr_error *err)
+static mlxr_status open_folder(mlxr_chat_template *ct, const char *fallback, mlxr_error *err)
 {
     char *jinja = mlxr_path_join(ct->path, "chat_template.jinja");
     char *extra = mlxr_path_join(ct->path, "additional_chat_templates");
@@ -222,7 +222,8 @@ done:
     return st;
 }
 
-mlxr_status mlxr_chat_template_open(mlxr_chat_template **out, const char *path, mlxr_error *err)
+static mlxr_status open_path(mlxr_chat_template **out, const char *path, const char *fallback,
+                             mlxr_error *err)
 {
     mlxr_chat_template *ct = calloc(1, sizeof *ct);
     mlxr_status st;
@@ -231,7 +232,7 @@ mlxr_status mlxr_chat_template_open(mlxr_chat_template **out, const char *path, 
     if (!ct || !(ct->path = mlxr_strdup(path)) || !(ct->tokens = json_object())) {
         st = mlxr_fail_nomem(err, "chat template");
     } else if (mlxr_path_is_dir(path)) {
-        st = open_folder(ct, err);
+        st = open_folder(ct, fallback, err);
     } else if (mlxr_path_is_file(path)) {
         st = add_file(ct, "default", path, err);
     } else {
@@ -243,6 +244,17 @@ mlxr_status mlxr_chat_template_open(mlxr_chat_template **out, const char *path, 
     }
     mlxr_chat_template_close(ct);
     return st;
+}
+
+mlxr_status mlxr_chat_template_open(mlxr_chat_template **out, const char *path, mlxr_error *err)
+{
+    return open_path(out, path, NULL, err);
+}
+
+mlxr_status mlxr_chat_template_open_with(mlxr_chat_template **out, const char *dir, const char *fallback,
+                                         mlxr_error *err)
+{
+    return open_path(out, dir, fallback, err);
 }
 
 void mlxr_chat_template_close(mlxr_chat_template *ct)

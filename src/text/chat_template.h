@@ -15,6 +15,9 @@ typedef struct mlxr_chat_template mlxr_chat_template;
  * MLXR_E_NOT_FOUND when the folder has none of these; every template found is compiled here, so a syntax error in
  * any of them fails the call. */
 mlxr_status mlxr_chat_template_open(mlxr_chat_template **out, const char *path, mlxr_error *err);
+/* The same for a folder, with `fallback` (NUL-terminated source) as the template where it has none. */
+mlxr_status mlxr_chat_template_open_with(mlxr_chat_template **out, const char *dir, const char *fallback,
+                                         mlxr_error *err);
 void mlxr_chat_template_close(mlxr_chat_template *ct);
 
 /* How many templates there are, and their names ("default", "tool_use", ...); borrowed until close. */
