@@ -189,12 +189,17 @@ static mlxr_status answer_greedy(session *s, mlxr_buf *out, const json_t *reques
     return st;
 }
 
-static mlxr_status answer(void *ud, json_t *request, mlxr_buf *out, mlxr_error *err)
+static mlxr_status answer(void *ud, const char *line, size_t n, mlxr_buf *out, mlxr_error *err)
 {
     session *s = ud;
+    json_t *request = NULL;
+    mlxr_status st = jsonl_object(&request, line, n, err);
 
-    return s->n_greedy >= 0 ? answer_greedy(s, out, request, (size_t)s->n_greedy, err)
-                            : answer_logits(s, out, request, err);
+    if (st == MLXR_OK)
+        st = s->n_greedy >= 0 ? answer_greedy(s, out, request, (size_t)s->n_greedy, err)
+                              : answer_logits(s, out, request, err);
+    json_decref(request);
+    return st;
 }
 
 int cmd_logits(int argc, char **argv)

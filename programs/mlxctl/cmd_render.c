@@ -33,7 +33,7 @@ static bool the_time(int64_t *now)
     return true;
 }
 
-static mlxr_status answer(void *ud, json_t *request, mlxr_buf *out, mlxr_error *err)
+static mlxr_status answer(void *ud, const char *line, size_t n_line, mlxr_buf *out, mlxr_error *err)
 {
     struct render *r = ud;
     char *text = NULL;
@@ -42,7 +42,7 @@ static mlxr_status answer(void *ud, json_t *request, mlxr_buf *out, mlxr_error *
     mlxr_status st;
 
     if (r->broken != MLXR_OK) return mlxr_fail(err, r->broken, "%s", r->why);
-    st = mlxr_chat_template_render(&text, &n, r->ct, request, r->name, r->now, NULL, err);
+    st = mlxr_chat_template_render_text(&text, &n, r->ct, line, n_line, r->name, r->now, NULL, err);
     r->ns += mlxr_now_ns() - from;
     if (st != MLXR_OK) return st;
     mlxr_buf_str(out, "{\"prompt\": ");

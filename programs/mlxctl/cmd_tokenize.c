@@ -94,12 +94,17 @@ static mlxr_status decode(totals *t, const json_t *request, mlxr_buf *out, mlxr_
     return st;
 }
 
-static mlxr_status answer(void *ud, json_t *request, mlxr_buf *out, mlxr_error *err)
+static mlxr_status answer(void *ud, const char *line, size_t n, mlxr_buf *out, mlxr_error *err)
 {
     totals *t = ud;
+    json_t *request = NULL;
+    mlxr_status st = jsonl_object(&request, line, n, err);
 
     t->n_requests++;
-    return json_object_get(request, "text") ? encode(t, request, out, err) : decode(t, request, out, err);
+    if (st == MLXR_OK)
+        st = json_object_get(request, "text") ? encode(t, request, out, err) : decode(t, request, out, err);
+    json_decref(request);
+    return st;
 }
 
 int cmd_tokenize(int argc, char **argv)

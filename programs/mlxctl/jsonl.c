@@ -14,19 +14,25 @@ struct session {
     size_t n_errors;
 };
 
+mlxr_status jsonl_object(json_t **out, const char *line, size_t n, mlxr_error *err)
+{
+    mlxr_status st = mlxr_json_parse(out, line, n, "request", err);
+
+    if (st != MLXR_OK || json_is_object(*out)) return st;
+    json_decref(*out);
+    *out = NULL;
+    return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "request: not a JSON object");
+}
+
 static void answer_line(struct session *s, const char *line, size_t n)
 {
     mlxr_error err = {0};
-    json_t *request = NULL;
     size_t mark = s->out.len;
     mlxr_status st;
 
     while (n > 0 && (line[n - 1] == '\r' || line[n - 1] == ' ')) n--;
     if (n == 0) return;
-    st = mlxr_json_parse(&request, line, n, "request", &err);
-    if (st == MLXR_OK && !json_is_object(request))
-        st = mlxr_fail(&err, MLXR_E_INVALID_ARGUMENT, "request: not a JSON object");
-    if (st == MLXR_OK) st = s->answer(s->ud, request, &s->out, &err);
+    st = s->answer(s->ud, line, n, &s->out, &err);
     if (st == MLXR_OK) st = mlxr_buf_check(&s->out, "answer", &err);
     if (st != MLXR_OK) {
         s->n_errors++;
@@ -39,7 +45,6 @@ static void answer_line(struct session *s, const char *line, size_t n)
         mlxr_buf_char(&s->out, '}');
     }
     mlxr_buf_char(&s->out, '\n');
-    json_decref(request);
 }
 
 static bool flush(mlxr_buf *out)

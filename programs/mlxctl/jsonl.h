@@ -5,9 +5,12 @@
 #include "base/json.h"
 #include "mlxctl.h"
 
-/* Appends the answer to one request, without the line's end. On failure what it appended is dropped and
- * {"error": message} stands in its place; the next request goes on. */
-typedef mlxr_status (*jsonl_answer)(void *ud, json_t *request, mlxr_buf *out, mlxr_error *err);
+/* Appends the answer to one request (n bytes of text, one line), without the line's end. On failure what it
+ * appended is dropped and {"error": message} stands in its place; the next request goes on. */
+typedef mlxr_status (*jsonl_answer)(void *ud, const char *line, size_t n, mlxr_buf *out, mlxr_error *err);
+
+/* The request as an object; *out: json_decref it. */
+mlxr_status jsonl_object(json_t **out, const char *line, size_t n, mlxr_error *err);
 
 /* Answers standard input to its end. Answers are written when the next request would have to be waited for, so that a
  * caller who sends one line gets its answer, and one who sends thousands does not pay for each. *n_errors (may be NULL)
