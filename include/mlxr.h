@@ -108,6 +108,15 @@ MLXR_API mlxr_status mlxr_tokenizer_encode(int32_t **out_ids, size_t *out_n, con
                                            const char *text, size_t n_text, bool add_special_tokens,
                                            mlxr_error *err);
 
+/* Two texts, as classifiers take them: the post-processor's pair form. */
+typedef struct mlxr_text_pair {
+    const char *first, *second;
+    size_t n_first, n_second; /* bytes */
+} mlxr_text_pair;
+MLXR_API mlxr_status mlxr_tokenizer_encode_pair(int32_t **out_ids, size_t *out_n, const mlxr_tokenizer *tok,
+                                                const mlxr_text_pair *pair, bool add_special_tokens,
+                                                mlxr_error *err);
+
 /* Decodes ids to *out_text (NUL-terminated besides its *out_n bytes; free it with mlxr_free). Ids that no
  * token has are passed over, as the reference does. Bytes that are no UTF-8 become U+FFFD. */
 MLXR_API mlxr_status mlxr_tokenizer_decode(char **out_text, size_t *out_n, const mlxr_tokenizer *tok,

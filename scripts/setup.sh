@@ -136,13 +136,27 @@ setup_build() {
             fail "cmake failed (all of it: .cache/build.log)"
         }
     fi
-    # -n says in a moment whether there is work at all, so that a run without any says nothing.
-    if ninja -C "$MLXR_ROOT/build" -n 2>/dev/null | grep -q 'no work to do'; then return 0; fi
-    say "building with $(n_jobs) jobs"
-    cmake --build "$MLXR_ROOT/build" -j "$(n_jobs)" >"$log" 2>&1 || {
+    cmake --build "$MLXR_ROOT/build" -j "$(n_jobs)" 2>&1 | tell_build >"$log" || {
         tail -n 40 "$log" >&2
         fail "the build failed (all of it: .cache/build.log)"
     }
+}
+
+# Ninja's output goes through; that there is work to do is said when the first step of it comes by.
+tell_build() {
+    local line said=false
+    while IFS= read -r line; do
+        printf '%s\n' "$line"
+        case $line in
+        "["*"] "*globbed* | "ninja: "*) continue ;;
+        "["*"/"*"] "*) ;;
+        *) continue ;;
+        esac
+        $said || say "building with $(n_jobs) jobs"
+        said=true
+        [ ! -t 2 ] || printf '\r    %s] ' "${line%%]*}" >&2
+    done
+    if $said && [ -t 2 ]; then printf '\n' >&2; fi
 }
 
 # ---- the default model ----

@@ -256,11 +256,14 @@ if ! $quick; then
 
     if have "valgrind" valgrind; then
         stage "valgrind: mlx-demo, mock" under_valgrind build/bin/mlx-demo --runner mock --prompt "Hello"
+        stage "valgrind: mlx-demo, tiny model" under_valgrind build/bin/mlx-demo --runner local \
+            --model tests/runner/fixtures/tiny_chat --prompt "Hello" --max-tokens 16
+        # Memcheck runs vector code some hundred times slower: a prompt without the template, of a token or two.
         if [ -f "$model/config.json" ]; then
-            stage "valgrind: mlx-demo, local" under_valgrind build/bin/mlx-demo --runner local \
-                --prompt "Hi" --max-tokens 2
+            stage "valgrind: mlx-demo, default model" under_valgrind build/bin/mlx-demo --runner local \
+                --model "$model" --raw --prompt "Hi" --max-tokens 2
         else
-            skipped "valgrind: mlx-demo, local" "no $model"
+            skipped "valgrind: mlx-demo, default model" "no $model"
         fi
     fi
 

@@ -1,8 +1,8 @@
 /* ggml's block types: names, sizes, and the values of those that have no lossless MLX form.
  *
- * Layouts follow ggml-common.h and ggml-quants.c of ggml; the order of roundings is that of gguf-py's quants.py, so
- * that the float32 values are the same bits. Legend: a block of 256 has sub-blocks of 16 or 32 with small scales of
- * their own under the block's f16 d (and dmin). */
+ * Layouts follow ggml-common.h and ggml-quants.c of ggml; the order of roundings is that of gguf-py's
+ * quants.py, so that the float32 values are the same bits. Legend: a block of 256 has sub-blocks of 16 or 32
+ * with small scales of their own under the block's f16 d (and dmin). */
 #include "format/gguf.h"
 
 static float f16_at(const uint8_t *p)
@@ -23,8 +23,8 @@ static void q2_k(const uint8_t *b, float *out)
     }
 }
 
-/* {hmask[32]: third bits, inverted; qs[64]: two low bits; scales[12]: 16 of 6 bits, low nibbles in 8 bytes, then
- * the high pairs in 4; f16 d} */
+/* {hmask[32]: third bits, inverted; qs[64]: two low bits; scales[12]: 16 of 6 bits, low nibbles in 8 bytes,
+ * then the high pairs in 4; f16 d} */
 static void q3_k(const uint8_t *b, float *out)
 {
     const uint8_t *hmask = b, *qs = b + 32, *scales = b + 96;
@@ -40,8 +40,8 @@ static void q3_k(const uint8_t *b, float *out)
     }
 }
 
-/* Scale and min of sub-block i of 8, 6 bits each, packed in 12 bytes: the first four lie whole in bytes 0..3 and
- * 4..7; of the others the low nibbles are in bytes 8..11 and the high pairs above the first four. */
+/* Scale and min of sub-block i of 8, 6 bits each, packed in 12 bytes: the first four lie whole in bytes 0..3
+ * and 4..7; of the others the low nibbles are in bytes 8..11 and the high pairs above the first four. */
 static void k_scale_min(const uint8_t *s, unsigned i, unsigned *scale, unsigned *min)
 {
     if (i < 4) {

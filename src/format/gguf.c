@@ -1,4 +1,5 @@
-/* Reads GGUF, versions 2 and 3, little-endian. One pass of a cursor that never leaves the mapping; see gguf.h. */
+/* Reads GGUF, versions 2 and 3, little-endian. One pass of a cursor that never leaves the mapping; see
+ * gguf.h. */
 #include "format/gguf.h"
 
 #include <math.h>

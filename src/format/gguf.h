@@ -1,9 +1,10 @@
-/* GGUF inside the format room: the reader (gguf.c), the block types of ggml (ggml_types.c) and the two halves of the
- * import (gguf_import.c for weights and config.json, gguf_tokenizer.c). Other rooms see mlxr_gguf_import alone.
+/* GGUF inside the format room: the reader (gguf.c), the block types of ggml (ggml_types.c) and the two halves
+ * of the import (gguf_import.c for weights and config.json, gguf_tokenizer.c). Other rooms see
+ * mlxr_gguf_import alone.
  *
- * A file is, little-endian: "GGUF", u32 version, u64 tensors, u64 pairs; the pairs (string key, u32 kind, value); the
- * tensor infos (string name, u32 n_dims, u64 dims[], u32 type, u64 offset); padding to the alignment; the data.
- * A string is u64 length and bytes; an array u32 kind, u64 count and values.
+ * A file is, little-endian: "GGUF", u32 version, u64 tensors, u64 pairs; the pairs (string key, u32 kind,
+ * value); the tensor infos (string name, u32 n_dims, u64 dims[], u32 type, u64 offset); padding to the
+ * alignment; the data. A string is u64 length and bytes; an array u32 kind, u64 count and values.
  * https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  *
  * An open file is immutable; everything handed out is borrowed from it. */
@@ -87,8 +88,8 @@ typedef struct mlxr_gguf_tensor {
 
 typedef struct mlxr_gguf mlxr_gguf;
 
-/* Everything is checked before it returns: each count, length and nesting against the bytes there are, names and keys
- * for UTF-8 and being single, tensors for lying inside the data apart from each other. */
+/* Everything is checked before it returns: each count, length and nesting against the bytes there are, names
+ * and keys for UTF-8 and being single, tensors for lying inside the data apart from each other. */
 mlxr_status mlxr_gguf_open(mlxr_gguf **out, const char *path, mlxr_error *err);
 /* The same over bytes at hand, borrowed until close. */
 mlxr_status mlxr_gguf_open_bytes(mlxr_gguf **out, const void *data, size_t n_bytes, const char *name,
@@ -105,8 +106,9 @@ const mlxr_gguf_value *mlxr_gguf_find(const mlxr_gguf *g, const char *key);
 size_t mlxr_gguf_pair_count(const mlxr_gguf *g);
 mlxr_gguf_str mlxr_gguf_pair_get(const mlxr_gguf *g, size_t i, const mlxr_gguf_value **value);
 
-/* Typed reads with the manners of mlxr_json_get_*: absent leaves *out as it was; a wrong kind or a value out of range
- * is MLXR_E_FORMAT naming file and key. Any integer kind is taken for an integer, any number for a real. */
+/* Typed reads with the manners of mlxr_json_get_*: absent leaves *out as it was; a wrong kind or a value out
+ * of range is MLXR_E_FORMAT naming file and key. Any integer kind is taken for an integer, any number for a
+ * real. */
 mlxr_status mlxr_gguf_get_int(int64_t *out, const mlxr_gguf *g, const char *key, int64_t min, int64_t max,
                               mlxr_error *err);
 mlxr_status mlxr_gguf_get_real(double *out, const mlxr_gguf *g, const char *key, mlxr_error *err);
@@ -140,7 +142,8 @@ typedef struct mlxr_gguf_vocab {
     size_t n_eos;
 } mlxr_gguf_vocab;
 
-/* Texts of tokenizer.json and tokenizer_config.json. Refuses a model or a pre-tokenizer it does not know, by name. */
+/* Texts of tokenizer.json and tokenizer_config.json. Refuses a model or a pre-tokenizer it does not know, by
+ * name. */
 mlxr_status mlxr_gguf_tokenizer(mlxr_buf *tokenizer_json, mlxr_buf *tokenizer_config_json,
                                 mlxr_gguf_vocab *vocab, const mlxr_gguf *g, int64_t context_length,
                                 const mlxr_log *log, mlxr_error *err);

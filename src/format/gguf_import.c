@@ -1,8 +1,9 @@
-/* Turns a llama-family GGUF file into an MLX folder: names, shapes and config.json here, the bytes of the weights in
- * gguf_weights.c, the tokenizer in gguf_tokenizer.c.
+/* Turns a llama-family GGUF file into an MLX folder: names, shapes and config.json here, the bytes of the
+ * weights in gguf_weights.c, the tokenizer in gguf_tokenizer.c.
  *
- * Names and the meaning of the keys follow llama.cpp's gguf-py (constants.py, tensor_mapping.py) and the class for
- * LlamaForCausalLM in convert_hf_to_gguf.py, backwards; config.json is what mlx-lm's llama reads. */
+ * Names and the meaning of the keys follow llama.cpp's gguf-py (constants.py, tensor_mapping.py) and the
+ * class for LlamaForCausalLM in convert_hf_to_gguf.py, backwards; config.json is what mlx-lm's llama
+ * reads. */
 #include "format/gguf.h"
 
 #include <math.h>
@@ -114,7 +115,8 @@ static double rope_frequency(const llama *c, size_t i)
     return pow(c->rope_theta, -2.0 * (double)i / (double)c->head_dim);
 }
 
-/* What Llama 3.1's scaling divides a frequency by: 1 for short waves, factor for long ones, between in between. */
+/* What Llama 3.1's scaling divides a frequency by: 1 for short waves, factor for long ones, a blend in
+ * between. */
 static double llama3_divisor(double frequency, double factor, double low, double high, double original)
 {
     double wave = 2 * 3.14159265358979323846 / frequency, smooth;
@@ -125,9 +127,9 @@ static double llama3_divisor(double frequency, double factor, double low, double
     return 1 / ((1 - smooth) / factor + smooth);
 }
 
-/* rope_freqs.weight holds the divisors that the converter worked out from config.json's rope_scaling. low, high and
- * original only count in their ratios, so low is taken as 1; the rest is searched among what models use, Llama 3's
- * first, and is right if it gives the file's numbers. */
+/* rope_freqs.weight holds the divisors that the converter worked out from config.json's rope_scaling. low,
+ * high and original only count in their ratios, so low is taken as 1; the rest is searched among what models
+ * use, Llama 3's first, and is right if it gives the file's numbers. */
 static mlxr_status recover_llama3(import *im, const mlxr_gguf_tensor *t)
 {
     static const double highs[] = {4, 2, 8, 16, 32};

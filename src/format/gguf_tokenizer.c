@@ -1,9 +1,10 @@
 /* The tokenizer of a GGUF file as tokenizer.json and tokenizer_config.json.
  *
- * tokenizer.ggml.model "gpt2" is byte-level BPE: its pre-tokenizer is known by name only (tokenizer.ggml.pre), so the
- * table here holds what the Hugging Face tokenizer.json of those models says. "llama" is sentencepiece's BPE, whose
- * merges are implied by the scores; they are written out as transformers' convert_slow_tokenizer.py does. The names
- * are those of llama.cpp's convert_hf_to_gguf.py and src/llama-vocab.cpp. */
+ * tokenizer.ggml.model "gpt2" is byte-level BPE: its pre-tokenizer is known by name only
+ * (tokenizer.ggml.pre), so the table here holds what the Hugging Face tokenizer.json of those models says.
+ * "llama" is sentencepiece's BPE, whose merges are implied by the scores; they are written out as
+ * transformers' convert_slow_tokenizer.py does. The names are those of llama.cpp's convert_hf_to_gguf.py and
+ * src/llama-vocab.cpp. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -33,7 +34,8 @@ enum { MAX_SPLITS = 4, MAX_PIECE_BYTES = 1024 };
     "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|\\p{N}" \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
-/* Splits by these regexes in turn, digits each alone, then ByteLevel with or without its own (GPT-2's) regex. */
+/* Splits by these regexes in turn, digits each alone, then ByteLevel with or without its own (GPT-2's)
+ * regex. */
 typedef struct pre_tokenizer {
     const char *name;
     bool digits, byte_level_regex, nfc, ignore_merges, add_bos;
@@ -175,8 +177,8 @@ static void add_eos_id(mlxr_gguf_vocab *v, int64_t id)
     v->eos_set[v->n_eos++] = id;
 }
 
-/* The ids that end a text: the file's, and the usual ends of a turn where they are control tokens, since a chat
- * model's file often names only the end of text. */
+/* The ids that end a text: the file's, and the usual ends of a turn where they are control tokens, since a
+ * chat model's file often names only the end of text. */
 static mlxr_status read_special_ids(builder *b, bool sentencepiece)
 {
     static const char *const keys[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
@@ -311,8 +313,8 @@ static void put_post_processor(mlxr_buf *out, const builder *b)
     mlxr_buf_str(out, "}},\n");
 }
 
-/* "a b" of tokenizer.ggml.merges: two tokens whose sum is one. Tokens of byte-level BPE hold no space, and one that is
- * first (a space of its own) belongs to the left one. */
+/* "a b" of tokenizer.ggml.merges: two tokens whose sum is one. Tokens of byte-level BPE hold no space, and
+ * one that is first (a space of its own) belongs to the left one. */
 static mlxr_status put_merges(mlxr_buf *out, const builder *b)
 {
     const mlxr_gguf_value *merges;
@@ -425,7 +427,8 @@ static mlxr_status put_byte_level(mlxr_buf *out, builder *b)
 
 /* ---- sentencepiece ---- */
 
-/* One way to make a token of two: higher scores come first, longer left and right parts next, then lower ids. */
+/* One way to make a token of two: higher scores come first, longer left and right parts next, then lower
+ * ids. */
 typedef struct merge {
     double score;
     size_t n_left, n_right; /* characters */

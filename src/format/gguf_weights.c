@@ -1,6 +1,7 @@
-/* ggml's blocks to MLX's groups. The block types with one scale for 32 codes fit affine quantization exactly: w =
- * d * (q - z) is scale d, bias -z * d (a power of two times d: no rounding), and w = d * q + m is scale d, bias m. The
- * products d * q are exact in float32, so the values are the same ones (a zero may lose its sign).
+/* ggml's blocks to MLX's groups. The block types with one scale for 32 codes fit affine quantization exactly:
+ * w = d * (q - z) is scale d, bias -z * d (a power of two times d: no rounding), and w = d * q + m is scale
+ * d, bias m. The products d * q are exact in float32, so the values are the same ones (a zero may lose its
+ * sign).
  *
  * Codes come as two halves of a block, low nibbles the first 16, and leave in order, as a bit stream. */
 #include "format/gguf_weights.h"
@@ -270,7 +271,8 @@ static mlxr_status fill_biases(void *ud, void *dst, size_t begin, size_t n, mlxr
     return MLXR_OK;
 }
 
-/* The codes' turn comes first and leaves scales and biases behind for theirs, so that nothing is worked out twice. */
+/* The codes' turn comes first and leaves scales and biases behind for theirs, so that nothing is worked out
+ * twice. */
 static mlxr_status fill_lossy_codes(void *ud, void *dst, size_t begin, size_t n, mlxr_error *err)
 {
     mlxr_gguf_weight *w = ud;

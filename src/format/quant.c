@@ -1,8 +1,8 @@
-/* Element types by name, and quantized matrices one row at a time: the plain reading of the layout in quant.h,
- * which every faster kernel is compared with.
+/* Element types by name, and quantized matrices one row at a time: the plain reading of the layout in
+ * quant.h, which every faster kernel is compared with.
  *
- * Follows MLX: affine_dequantize in mlx/ops.cpp (a product and a sum, each rounded by itself: no fma) and quantize in
- * mlx/backend/cpu/quantized.cpp. */
+ * Follows MLX: affine_dequantize in mlx/ops.cpp (a product and a sum, each rounded by itself: no fma) and
+ * quantize in mlx/backend/cpu/quantized.cpp. */
 #include "format/quant.h"
 
 #include <math.h>
@@ -140,9 +140,9 @@ void mlxr_matrix_row(const mlxr_matrix *m, size_t i, float *out)
         out[j] = mlxr_load_float((const uint8_t *)m->data + i * m->row_bytes, m->dtype, j);
 }
 
-/* One group. The edge is the value farthest from zero; the scale's sign puts it at code 0, and the scale is then
- * adjusted so that zero is a whole number of steps away from it: both are exact after dequantizing. NaN takes
- * no part in the range and gets code 0. */
+/* One group. The edge is the value farthest from zero; the scale's sign puts it at code 0, and the scale is
+ * then adjusted so that zero is a whole number of steps away from it: both are exact after dequantizing. NaN
+ * takes no part in the range and gets code 0. */
 static void affine_group(const float *w, size_t n, unsigned bits, float *scale_out, float *bias_out,
                          uint8_t *packed)
 {

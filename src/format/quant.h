@@ -1,8 +1,8 @@
 /* Element types and the layout of quantized matrices, as MLX packs them.
  *
  * affine: w = scale * q + bias for each group of group_size columns of a row; q unsigned, `bits` wide, packed
- * as one little-endian bit stream a row (so 3-, 5- and 6-bit values cross word borders); stored as uint32 words,
- * [n_rows, n_cols * bits / 32]; scales and biases [n_rows, n_cols / group_size] in f16, bf16 or f32.
+ * as one little-endian bit stream a row (so 3-, 5- and 6-bit values cross word borders); stored as uint32
+ * words, [n_rows, n_cols * bits / 32]; scales and biases [n_rows, n_cols / group_size] in f16, bf16 or f32.
  * Authority: mx.quantize / mx.dequantize of MLX. */
 #ifndef MLXR_QUANT_H
 #define MLXR_QUANT_H
@@ -71,17 +71,19 @@ typedef struct mlxr_matrix {
 } mlxr_matrix;
 
 size_t mlxr_matrix_bytes(const mlxr_matrix *m); /* data, scales and biases: what one pass reads */
-/* Row i as n_cols floats: scale and bias widened exactly to float32, the product rounded, then the sum, which is
- * bit-equal to mx.dequantize(w, scales.astype(float32), biases.astype(float32)). (With f16 or bf16 scales MLX itself
- * rounds both steps to that type, so a model run in half precision sees slightly other weights.) */
+/* Row i as n_cols floats: scale and bias widened exactly to float32, the product rounded, then the sum, which
+ * is bit-equal to mx.dequantize(w, scales.astype(float32), biases.astype(float32)). (With f16 or bf16 scales
+ * MLX itself rounds both steps to that type, so a model run in half precision sees slightly other
+ * weights.) */
 void mlxr_matrix_row(const mlxr_matrix *m, size_t i, float *out);
 /* Element i of a run of f16, bf16 or f32 values at p (any alignment). */
 float mlxr_load_float(const void *p, mlxr_dtype dtype, size_t i);
 void mlxr_store_float(void *p, mlxr_dtype dtype, size_t i, float value);
 
-/* Quantizes n_cols floats (a multiple of group_size) of one row as mx.quantize does for an array of this dtype:
- * packed [n_cols * bits / 8] bytes, scales and biases [n_cols / group_size] rounded to dtype (F16, BF16, F32). Like
- * there, w is expected to hold values of that dtype, and the codes are chosen before scale and bias are rounded. */
+/* Quantizes n_cols floats (a multiple of group_size) of one row as mx.quantize does for an array of this
+ * dtype: packed [n_cols * bits / 8] bytes, scales and biases [n_cols / group_size] rounded to dtype (F16,
+ * BF16, F32). Like there, w is expected to hold values of that dtype, and the codes are chosen before scale
+ * and bias are rounded. */
 void mlxr_affine_quantize_row(const float *w, size_t n_cols, mlxr_quant quant, mlxr_dtype dtype, void *packed,
                               void *scales, void *biases);
 

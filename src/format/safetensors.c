@@ -1,8 +1,9 @@
-/* Reads safetensors: one file, or a folder's shards as one checkpoint. The files are mapped and tensors point into
- * them; everything a header says is checked against the file before anything is handed out.
+/* Reads safetensors: one file, or a folder's shards as one checkpoint. The files are mapped and tensors point
+ * into them; everything a header says is checked against the file before anything is handed out.
  *
- * Follows the format's description (README.md, and the checks of safetensors/src/tensor.rs, in huggingface/safetensors)
- * and, for which files of a folder count, mlx-lm and transformers. Writing is in safetensors_writer.c. */
+ * Follows the format's description (README.md, and the checks of safetensors/src/tensor.rs, in
+ * huggingface/safetensors) and, for which files of a folder count, mlx-lm and transformers. Writing is in
+ * safetensors_writer.c. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -37,8 +38,8 @@ static mlxr_status fail_nomem(mlxr_error *err, const char *path)
     return mlxr_fail(err, MLXR_E_NOMEM, "safetensors: %s: out of memory", path);
 }
 
-/* The array with room for one more item of `size` bytes, perhaps moved; NULL when out of memory, and then the old one
- * is as it was. */
+/* The array with room for one more item of `size` bytes, perhaps moved; NULL when out of memory, and then the
+ * old one is as it was. */
 static void *grown(void *items, size_t *cap, size_t n, size_t size)
 {
     const size_t more = *cap ? *cap * 2 : 16;
@@ -167,7 +168,8 @@ static int by_place(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* Sorts the tensors of one shard, from `first` on, by place; they must tile its data from the first byte to the last. */
+/* Sorts the tensors of one shard, from `first` on, by place; they must tile its data from the first byte to
+ * the last. */
 static mlxr_status check_tiling(mlxr_checkpoint *c, size_t first, const shard *sh, mlxr_error *err)
 {
     size_t at = 0;
@@ -417,7 +419,8 @@ static mlxr_status list_models(names *out, const char *dir, mlxr_error *err)
     return st;
 }
 
-/* Opens what the folder has, in this order: the index and its shards, model.safetensors, model*.safetensors. */
+/* Opens what the folder has, in this order: the index and its shards, model.safetensors,
+ * model*.safetensors. */
 static mlxr_status add_folder(mlxr_checkpoint *c, const char *dir, mlxr_error *err)
 {
     char *index_path = mlxr_path_join(dir, "model.safetensors.index.json");
@@ -543,8 +546,8 @@ uint64_t mlxr_checkpoint_bytes(const mlxr_checkpoint *c)
     return n;
 }
 
-/* Asking alone returns at once and tells nothing of how far the disk is, so each chunk is then touched, a byte a
- * page, while the next one is already on its way. */
+/* Asking alone returns at once and tells nothing of how far the disk is, so each chunk is then touched, a
+ * byte a page, while the next one is already on its way. */
 void mlxr_checkpoint_prefetch(const mlxr_checkpoint *c, const mlxr_progress *progress)
 {
     const uint64_t total = mlxr_checkpoint_bytes(c);

@@ -1,14 +1,14 @@
-/* Writes one safetensors file: declare the tensors, then commit asks for their bytes chunk by chunk. The header is
- * padded with spaces so that the data begins at a multiple of 64 bytes; the format allows that and vector loads like
- * it. Reading is in safetensors.c. */
+/* Writes one safetensors file: declare the tensors, then commit asks for their bytes chunk by chunk. The
+ * header is padded with spaces so that the data begins at a multiple of 64 bytes; the format allows that and
+ * vector loads like it. Reading is in safetensors.c. */
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/fs.h"
 #include "format/format.h"
 
-/* A multiple of the bytes of a group of 32 to 128 codes of any width, of blocks and of every element, so that a fill
- * is never asked for half of one. */
+/* A multiple of the bytes of a group of 32 to 128 codes of any width, of blocks and of every element, so that
+ * a fill is never asked for half of one. */
 static const size_t chunk_bytes = (size_t)15 << 16;
 enum { DATA_ALIGNMENT = 64 };
 

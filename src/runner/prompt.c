@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/json.h"
-#include "text/template/chat_template.h"
+#include "text/chat_template.h"
 
 /* PromptBuilder.llama, in the two forms that Llama checkpoints were trained on. Which one a folder means is told by its
  * vocabulary: Llama 3 has the header tokens. */
@@ -35,10 +35,15 @@ struct mlxr_prompt_builder {
     bool builtin;
 };
 
+const char *mlxr_prompt_llama_source(const mlxr_tokenizer *tok)
+{
+    static const char header[] = "<|start_header_id|>";
+    return mlxr_tokenizer_token_to_id(tok, header, strlen(header)) >= 0 ? llama3_source : llama2_source;
+}
+
 mlxr_status mlxr_prompt_builder_open(mlxr_prompt_builder **out, const char *dir, const mlxr_tokenizer *tok,
                                      mlxr_error *err)
 {
-    static const char header[] = "<|start_header_id|>";
     mlxr_prompt_builder *p = calloc(1, sizeof *p);
     mlxr_status st;
 
@@ -47,11 +52,8 @@ mlxr_status mlxr_prompt_builder_open(mlxr_prompt_builder **out, const char *dir,
     p->tok = tok;
     st = mlxr_chat_template_open(&p->chat, dir, err);
     if (st == MLXR_E_NOT_FOUND) {
-        const char *source = mlxr_tokenizer_token_to_id(tok, header, strlen(header)) >= 0 ? llama3_source
-                                                                                          : llama2_source;
         p->builtin = true;
-        st = mlxr_chat_template_open_source(&p->chat, dir, source, strlen(source), "built-in llama prompt",
-                                            err);
+        st = mlxr_chat_template_open_with(&p->chat, dir, mlxr_prompt_llama_source(tok), err);
     }
     if (st == MLXR_OK) {
         *out = p;
@@ -71,12 +73,6 @@ void mlxr_prompt_builder_close(mlxr_prompt_builder *p)
 bool mlxr_prompt_builder_is_builtin(const mlxr_prompt_builder *p)
 {
     return p->builtin;
-}
-
-mlxr_status mlxr_prompt_render(char **out_text, size_t *out_n, const mlxr_prompt_builder *p,
-                               const json_t *context, int64_t now, mlxr_error *err)
-{
-    return mlxr_chat_template_render(out_text, out_n, p->chat, context, now, err);
 }
 
 static mlxr_status add_message(json_t *messages, const char *role, const char *content, mlxr_error *err)
@@ -144,7 +140,8 @@ mlxr_status mlxr_prompt_encode(int32_t **out_ids, size_t *out_n, const mlxr_prom
         return mlxr_tokenizer_encode(out_ids, out_n, p->tok, prompt, strlen(prompt), true, err);
     }
     if ((st = request_context(&context, request, err)) != MLXR_OK) goto done;
-    if ((st = mlxr_prompt_render(&text, &n, p, context, now, err)) != MLXR_OK) goto done;
+    if ((st = mlxr_chat_template_render(&text, &n, p->chat, context, NULL, now, NULL, err)) != MLXR_OK)
+        goto done;
     st = mlxr_tokenizer_encode(out_ids, out_n, p->tok, text, n, false, err);
 done:
     free(text);

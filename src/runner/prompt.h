@@ -4,9 +4,10 @@
 #ifndef MLXR_PROMPT_H
 #define MLXR_PROMPT_H
 
-#include <jansson.h>
-
 #include "base/base.h"
+
+/* The built-in Llama prompt as a template: Llama 3's where the vocabulary has its header tokens, else Llama 2's. */
+const char *mlxr_prompt_llama_source(const mlxr_tokenizer *tok);
 
 typedef struct mlxr_prompt_builder mlxr_prompt_builder;
 
@@ -16,9 +17,6 @@ mlxr_status mlxr_prompt_builder_open(mlxr_prompt_builder **out, const char *dir,
 void mlxr_prompt_builder_close(mlxr_prompt_builder *p);
 bool mlxr_prompt_builder_is_builtin(const mlxr_prompt_builder *p);
 
-/* Renders a template context (messages, tools, add_generation_prompt, ...). *out_text: free it. */
-mlxr_status mlxr_prompt_render(char **out_text, size_t *out_n, const mlxr_prompt_builder *p,
-                               const json_t *context, int64_t now, mlxr_error *err);
 /* *out_ids: free it. */
 mlxr_status mlxr_prompt_encode(int32_t **out_ids, size_t *out_n, const mlxr_prompt_builder *p,
                                const mlxr_request *request, int64_t now, mlxr_error *err);

@@ -1,5 +1,5 @@
-/* The GGUF reader on good and hostile files, and ggml's block types against gguf-py (ggml_types.safetensors, made by
- * make_ggml_types.py). */
+/* The GGUF reader on good and hostile files, and ggml's block types against gguf-py (ggml_types.safetensors,
+ * made by make_ggml_types.py). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
-/* Imports of tiny llama files built in memory: every lossless type against gguf-py's values (ggml_types.safetensors),
- * names, row order, config.json, tokenizers, refusals, and imports that do not come to their end. */
+/* Imports of tiny llama files built in memory: every lossless type against gguf-py's values
+ * (ggml_types.safetensors), names, row order, config.json, tokenizers, refusals, and imports that do not come
+ * to their end. */
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -523,6 +524,8 @@ static void sentencepiece_tokenizers(void **state)
 static const char *pre_name; /* of the next file */
 MORE(with_pre, key_str(b, "tokenizer.ggml.pre", pre_name))
 
+MORE(asks_for_bos, key_bool(b, "tokenizer.ggml.add_bos_token", true))
+
 /* Every pre-tokenizer that is known, and what a file that names none gets. */
 static void pre_tokenizers(void **state)
 {
@@ -567,6 +570,22 @@ static void pre_tokenizers(void **state)
                          cases[i].ignore_merges);
         json_decref(j);
     }
+}
+
+/* A pre-tokenizer that adds a first token adds none when the file does not say which. */
+static void no_bos_id(void **state)
+{
+    tiny t = {.without_key = "tokenizer.ggml.bos_token_id", .more = asks_for_bos};
+    json_t *j;
+    mlxr_error err;
+
+    if (import(&t, "bos", NULL, &err) != MLXR_OK) fail_msg("%s", err.message);
+    j = read_json("bos", "tokenizer.json");
+    assert_true(json_is_null(json_object_get(j, "post_processor")));
+    json_decref(j);
+    j = read_json("bos", "config.json");
+    assert_null(json_object_get(j, "bos_token_id"));
+    json_decref(j);
 }
 
 /* ---- rotary scaling ---- */
@@ -884,6 +903,7 @@ int main(void)
         IN_TEMP_DIR(other_files),
         IN_TEMP_DIR(sentencepiece_tokenizers),
         IN_TEMP_DIR(pre_tokenizers),
+        IN_TEMP_DIR(no_bos_id),
         IN_TEMP_DIR(rope_factors),
         IN_TEMP_DIR(refused_files),
         cmocka_unit_test(tokens_more_than_rows),

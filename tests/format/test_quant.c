@@ -1,4 +1,5 @@
 /* Affine quantization against MLX: every width, group and scale type of quant.safetensors (make_quant.py). */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -118,7 +119,8 @@ static void quantize_is_mlx_quantize(void **state)
     }
 }
 
-/* What MLX leaves undefined is a code inside the width here: no conversion out of range, whatever comes in. */
+/* What MLX leaves undefined is a code inside the width here: no conversion out of range, whatever comes
+ * in. */
 static void quantize_takes_any_float(void **state)
 {
     static const uint32_t odd[] = {0x7fc00000, 0xffc00000, 0x7f800000, 0xff800000,
@@ -143,6 +145,24 @@ static void quantize_takes_any_float(void **state)
                 mlxr_matrix_row(&m, 0, out);
             }
         }
+}
+
+/* NaN counts for nothing in the range and gets code 0; its neighbours get what they would have had. */
+static void quantize_passes_over_nan(void **state)
+{
+    float row[32];
+    uint8_t packed[32], clean[32];
+    float scale, bias, clean_scale, clean_bias;
+    const mlxr_quant q = {MLXR_QUANT_AFFINE, 8, 32};
+
+    for (size_t j = 0; j < 32; j++) row[j] = (float)j - 11.5f;
+    mlxr_affine_quantize_row(row, 32, q, MLXR_F32, clean, &clean_scale, &clean_bias);
+    assert_int_not_equal(clean[24], 0);
+    row[24] = NAN; /* first of its run of eight: what it is converted to could reach the others */
+    mlxr_affine_quantize_row(row, 32, q, MLXR_F32, packed, &scale, &bias);
+    assert_true(scale == clean_scale && bias == clean_bias);
+    clean[24] = 0;
+    assert_memory_equal(packed, clean, 32);
 }
 
 static void dense_rows(void **state)
@@ -188,6 +208,7 @@ int main(void)
         cmocka_unit_test(rows_at_any_address),
         cmocka_unit_test(quantize_is_mlx_quantize),
         cmocka_unit_test(quantize_takes_any_float),
+        cmocka_unit_test(quantize_passes_over_nan),
         cmocka_unit_test(dense_rows),
         cmocka_unit_test(names),
     };

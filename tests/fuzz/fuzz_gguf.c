@@ -1,5 +1,5 @@
-/* Any bytes as a GGUF file: refused, or all that is in it can be read, and an import finds its way through it up to
- * the writing. */
+/* Any bytes as a GGUF file: refused, or all that is in it can be read, and an import finds its way through it
+ * up to the writing. */
 #include <stdlib.h>
 
 #include "format/gguf.h"
