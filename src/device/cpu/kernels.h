@@ -43,14 +43,19 @@ static inline size_t mlxr_cpu_panel_rows(size_t n_cols)
     return rows < 4 ? 4 : rows > 32 ? 32 : rows;
 }
 
-/* Floats of scratch that a linear kernel uses. false: does not fit a size_t. */
+/* Floats that the scales and biases of 16 rows take, for groups of 32. */
+static inline size_t mlxr_cpu_scale_floats(size_t n_cols)
+{
+    return mlxr_round_up(n_cols, MLXR_CPU_CHUNK) + 64;
+}
+
+/* Floats of scratch that a linear kernel uses: scales and biases, then a panel, whose last rows may take the place of
+ * four each. false: does not fit a size_t. */
 static inline bool mlxr_cpu_linear_scratch(size_t *out, size_t n_cols)
 {
-    size_t padded, panel;
-    if (!mlxr_add_size(&padded, n_cols, 2 * MLXR_CPU_CHUNK)) return false;
-    padded = mlxr_round_up(padded - MLXR_CPU_CHUNK, MLXR_CPU_CHUNK);
-    /* the panel, and scales and biases of four rows: 8 * n_cols / 32 */
-    return mlxr_mul_size(&panel, padded, mlxr_cpu_panel_rows(n_cols)) && mlxr_add_size(out, panel, padded);
+    size_t panel, most;
+    if (!mlxr_add_size(&most, n_cols, MLXR_CPU_CHUNK + 64)) return false;
+    return mlxr_mul_size(&panel, most, mlxr_cpu_panel_rows(n_cols) + 8) && mlxr_add_size(out, panel, most);
 }
 
 /* Attention of up to MLXR_CPU_QUERIES queries on one head of keys and values, one sequence:

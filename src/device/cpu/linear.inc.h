@@ -76,41 +76,57 @@ INLINE void use_chunk(format f, vf (*w)[N_VEC], const float *x, vf *acc, float *
     }
 }
 
-INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, const float *x, vf *acc,
-                        float *panel, float *scratch)
-{
-    size_t n_groups = m->n_cols / (f.per_group * MLXR_CPU_CHUNK);
-    size_t value_bytes = m->dtype == MLXR_F32 ? 4 : 2;
-    float *scales = scratch, *biases = scratch + mlxr_round_up(4 * n_groups, V_W);
-    const uint8_t *p[4];
-    const float *s[4], *b[4];
-    uintptr_t ahead = (uintptr_t)m->data + row * m->row_bytes + AHEAD_BYTES;
+/* Rows whose scales are widened together: a store of 16 and loads of one right behind it are slow. */
+enum { BLOCK = 16 };
 
-    widen(scales, (const uint8_t *)m->scales + row * n_groups * value_bytes, m->dtype, n * n_groups);
-    widen(biases, (const uint8_t *)m->biases + row * n_groups * value_bytes, m->dtype, n * n_groups);
-    UNROLL
-    for (size_t r = 0; r < 4; r++) {
-        size_t at = r < n ? r : n - 1;
-        p[r] = (const uint8_t *)m->data + (row + at) * m->row_bytes;
-        s[r] = scales + at * n_groups;
-        b[r] = biases + at * n_groups;
-    }
+/* The rows of a block, and of a panel, go in fours and what is left one by one: four times the same row. */
+INLINE size_t rows_together(size_t n_left)
+{
+    return n_left >= 4 ? 4 : 1;
+}
+
+INLINE size_t n_groups_of(format f, const mlxr_matrix *m)
+{
+    return m->n_cols / (f.per_group * MLXR_CPU_CHUNK);
+}
+
+/* Scales of rows [row, row + n), n <= BLOCK, to scratch; biases behind them. */
+INLINE void widen_block(format f, const mlxr_matrix *m, size_t row, size_t n, float *scratch)
+{
+    size_t n_groups = n_groups_of(f, m), row_bytes = n_groups * (m->dtype == MLXR_F32 ? 4 : 2);
+    float *biases = scratch + mlxr_round_up(BLOCK * n_groups, V_W);
+
+    widen(scratch, (const uint8_t *)m->scales + row * row_bytes, m->dtype, n * n_groups);
+    widen(biases, (const uint8_t *)m->biases + row * row_bytes, m->dtype, n * n_groups);
+}
+
+/* n: 4 or 1 rows; i_block: of the first within its block. */
+INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, size_t i_block, const float *x,
+                        vf *acc, float *panel, const float *scratch)
+{
+    const size_t n_groups = n_groups_of(f, m), chunk_bytes = f.bits * (MLXR_CPU_CHUNK / 8);
+    const size_t next = n == 4 ? m->row_bytes : 0, next_scale = n == 4 ? n_groups : 0;
+    const float *scales = scratch + i_block * n_groups;
+    const float *biases = scales + mlxr_round_up(BLOCK * n_groups, V_W);
+    const uint8_t *p = (const uint8_t *)m->data + row * m->row_bytes;
+    uintptr_t ahead = (uintptr_t)p + AHEAD_BYTES;
+
     for (size_t g = 0; g < n_groups; g++) {
         v_book book[4];
         UNROLL
-        for (unsigned r = 0; r < 4; r++) book[r] = v_book_make(f.bits, s[r][g], b[r][g]);
+        for (unsigned r = 0; r < 4; r++) {
+            book[r] = v_book_make(f.bits, scales[r * next_scale + g], biases[r * next_scale + g]);
+        }
         UNROLL
         for (unsigned c = 0; c < f.per_group; c++) {
             vf w[4][N_VEC];
             if (!f.to_panel) {
-                prefetch(ahead, f.bits * (MLXR_CPU_CHUNK / 8) * 4);
-                ahead += f.bits * (MLXR_CPU_CHUNK / 8) * 4;
+                prefetch(ahead, 4 * chunk_bytes);
+                ahead += 4 * chunk_bytes;
             }
             UNROLL
-            for (unsigned r = 0; r < 4; r++) {
-                v_unpack(w[r], f.bits, p[r], book[r]);
-                p[r] += f.bits * (MLXR_CPU_CHUNK / 8);
-            }
+            for (unsigned r = 0; r < 4; r++) v_unpack(w[r], f.bits, p + r * next, book[r]);
+            p += chunk_bytes;
             use_chunk(f, w, x, acc, panel);
             if (f.to_panel) {
                 panel += 4 * MLXR_CPU_CHUNK;
@@ -124,21 +140,15 @@ INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, co
 INLINE void dense_rows(format f, const mlxr_matrix *m, size_t row, size_t n, const float *x, vf *acc,
                        float *panel)
 {
-    const size_t chunk_bytes = MLXR_CPU_CHUNK * (f.dtype == MLXR_F32 ? 4 : 2);
-    size_t n_chunks = m->n_cols / MLXR_CPU_CHUNK, n_left = m->n_cols % MLXR_CPU_CHUNK;
-    const uint8_t *p[4];
+    const size_t value_bytes = f.dtype == MLXR_F32 ? 4 : 2, next = n == 4 ? m->row_bytes : 0;
+    const size_t n_chunks = m->n_cols / MLXR_CPU_CHUNK, n_left = m->n_cols % MLXR_CPU_CHUNK;
+    const uint8_t *p = (const uint8_t *)m->data + row * m->row_bytes;
     vf w[4][N_VEC];
 
-    UNROLL
-    for (size_t r = 0; r < 4; r++) {
-        p[r] = (const uint8_t *)m->data + (row + (r < n ? r : n - 1)) * m->row_bytes;
-    }
     for (size_t c = 0; c < n_chunks; c++) {
         UNROLL
-        for (unsigned r = 0; r < 4; r++) {
-            load_floats(w[r], f.dtype, p[r]);
-            p[r] += chunk_bytes;
-        }
+        for (unsigned r = 0; r < 4; r++) load_floats(w[r], f.dtype, p + r * next);
+        p += MLXR_CPU_CHUNK * value_bytes;
         use_chunk(f, w, x, acc, panel);
         if (f.to_panel) {
             panel += 4 * MLXR_CPU_CHUNK;
@@ -150,20 +160,10 @@ INLINE void dense_rows(format f, const mlxr_matrix *m, size_t row, size_t n, con
         uint8_t last[4][MLXR_CPU_CHUNK * 4] = {{0}};
         UNROLL
         for (unsigned r = 0; r < 4; r++) {
-            memcpy(last[r], p[r], n_left * (f.dtype == MLXR_F32 ? 4 : 2));
+            memcpy(last[r], p + r * next, n_left * value_bytes);
             load_floats(w[r], f.dtype, last[r]);
         }
         use_chunk(f, w, x, acc, panel);
-    }
-}
-
-INLINE void read_rows(format f, const mlxr_matrix *m, size_t row, size_t n, const float *x, vf *acc,
-                      float *panel, float *scratch)
-{
-    if (f.bits) {
-        affine_rows(f, m, row, n, x, acc, panel, scratch);
-    } else {
-        dense_rows(f, m, row, n, x, acc, panel);
     }
 }
 
@@ -212,10 +212,10 @@ static void panel_tokens(const mlxr_cpu_linear *a, size_t begin, size_t end, con
     size_t n_vec = mlxr_round_up(a->m->n_cols, MLXR_CPU_CHUNK) / V_W;
 
     for (size_t t = 0; t < a->n_tokens; t += V_TILE) {
-        size_t n_tok = min_size(V_TILE, a->n_tokens - t);
-        for (size_t row = begin; row < end; row += 4) {
-            const float *w = panel + (row - begin) * n_vec * V_W;
-            size_t n = min_size(4, end - row);
+        size_t n_tok = min_size(V_TILE, a->n_tokens - t), n;
+        const float *w = panel;
+        for (size_t row = begin; row < end; row += n, w += 4 * n_vec * V_W) {
+            n = rows_together(end - row);
             switch (n_tok) {
             case 1: tile(a, row, n, t, 1, w, n_vec); break;
 #if V_TILE == 6
@@ -232,28 +232,46 @@ static void panel_tokens(const mlxr_cpu_linear *a, size_t begin, size_t end, con
     }
 }
 
+/* Rows [begin, end), block by block: one token's results, or the panel. */
+INLINE void read_rows(format f, const mlxr_cpu_linear *a, size_t begin, size_t end, float *panel,
+                      float *scratch)
+{
+    size_t padded = mlxr_round_up(a->m->n_cols, MLXR_CPU_CHUNK), n;
+
+    for (size_t block = begin; block < end; block += BLOCK) {
+        size_t stop = min_size(end, block + BLOCK);
+        if (f.bits) widen_block(f, a->m, block, stop - block, scratch);
+        for (size_t row = block; row < stop; row += n) {
+            vf acc[4] = {v_set1(0.0f), v_set1(0.0f), v_set1(0.0f), v_set1(0.0f)};
+            n = rows_together(stop - row);
+            if (f.bits) {
+                affine_rows(f, a->m, row, n, row - block, a->x[0], acc, panel, scratch);
+            } else {
+                dense_rows(f, a->m, row, n, a->x[0], acc, panel);
+            }
+            if (f.to_panel) {
+                panel += 4 * padded;
+            } else {
+                finish(a, row, n, 0, acc);
+            }
+        }
+    }
+}
+
 INLINE void linear(format f, const mlxr_cpu_linear *a, size_t begin, size_t end, float *scratch)
 {
-    size_t padded = mlxr_round_up(a->m->n_cols, MLXR_CPU_CHUNK);
     size_t n_panel = mlxr_cpu_panel_rows(a->m->n_cols);
-    float *panel = scratch + padded; /* before it: scales and biases */
+    float *panel = scratch + mlxr_cpu_scale_floats(a->m->n_cols);
 
     if (a->n_tokens == 1) {
-        for (size_t row = begin; row < end; row += 4) {
-            vf acc[4] = {v_set1(0.0f), v_set1(0.0f), v_set1(0.0f), v_set1(0.0f)};
-            size_t n = min_size(4, end - row);
-            f.to_panel = false;
-            read_rows(f, a->m, row, n, a->x[0], acc, NULL, scratch);
-            finish(a, row, n, 0, acc);
-        }
+        f.to_panel = false;
+        read_rows(f, a, begin, end, NULL, scratch);
         return;
     }
+    f.to_panel = true;
     for (size_t row = begin; row < end; row += n_panel) {
         size_t stop = min_size(end, row + n_panel);
-        for (size_t r = row; r < stop; r += 4) {
-            f.to_panel = true;
-            read_rows(f, a->m, r, min_size(4, stop - r), NULL, NULL, panel + (r - row) * padded, scratch);
-        }
+        read_rows(f, a, row, stop, panel, scratch);
         panel_tokens(a, row, stop, panel);
     }
 }
