@@ -252,9 +252,9 @@ static void form(mlxr_buf *out, tok_form f, tok_piece *p)
     tok_normalize_form(out, f, p->s, p->n);
     if (zero_out > out->len) zero_out = out->len;
     while (zero_out && zero_out < out->len && ((unsigned char)out->data[zero_out] & 0xc0u) == 0x80u)
-        zero_out--;
+        zero_out++;
     p->zero =
-        zero_out; /* marks may have changed places with what follows: a whole number of characters at least */
+        zero_out; /* up to a whole character: one that the first ones were joined to goes back there too */
 }
 
 /* The step's output buffer becomes the piece. */
