@@ -26,12 +26,54 @@ static inline const tok_merge *find_merge(const tok_bpe *b, uint32_t left, uint3
 
 /* ---- building ---- */
 
+/* What merge i makes of its pair of looked-up tokens. Files list merges by what they make, in the vocabulary's
+ * order: the token made last, or the one after it, is tried before searching. */
+static mlxr_status made_of(const tok_model *m, size_t i, const tok_lookup pair[2], uint32_t *last,
+                           uint32_t *out, const char *file, mlxr_error *err)
+{
+    const tok_str l = pair[0].s, r = pair[1].s, missing = pair[0].id < 0 ? l : r;
+    size_t n_prefix = m->bpe.prefix.n;
+    tok_str tail;
+    int32_t id;
+
+    if (pair[0].id < 0 || pair[1].id < 0)
+        return mlxr_fail(err, MLXR_E_FORMAT,
+                         "tokenizer: %s: model.merges[%zu]: \"%.*s\" is not in the vocabulary", file, i,
+                         missing.n < 100 ? (int)missing.n : 100, missing.s);
+    if (r.n < n_prefix)
+        return mlxr_fail(
+            err, MLXR_E_FORMAT,
+            "tokenizer: %s: model.merges[%zu]: \"%.*s\" is shorter than continuing_subword_prefix", file, i,
+            r.n < 100 ? (int)r.n : 100, r.s);
+    tail = (tok_str){r.s + n_prefix, r.n - n_prefix};
+    for (uint32_t guess = *last; guess < *last + 2; guess++) {
+        tok_str t = tok_vocab_token(&m->vocab, guess);
+        if (t.n == l.n + tail.n && t.s && memcmp(t.s, l.s, l.n) == 0 &&
+            memcmp(t.s + l.n, tail.s, tail.n) == 0) {
+            *out = *last = guess;
+            return MLXR_OK;
+        }
+    }
+    id = tok_vocab_id2(&m->vocab, l, tail);
+    if (id < 0)
+        return mlxr_fail(err, MLXR_E_FORMAT,
+                         "tokenizer: %s: model.merges[%zu]: \"%.*s%.*s\" is not in the vocabulary", file, i,
+                         l.n < 100 ? (int)l.n : 100, l.s, tail.n < 100 ? (int)tail.n : 100, tail.s);
+    *out = *last = (uint32_t)id;
+    return MLXR_OK;
+}
+
 static mlxr_status build_merges(tok_model *m, mlxr_arena *arena, const tok_source *src, const char *file,
                                 mlxr_error *err)
 {
+    enum { BLOCK = 32 };
     tok_bpe *b = &m->bpe;
     size_t n_slots = 16;
     tok_merge *table;
+    tok_lookup l[2 * BLOCK];
+    uint64_t keys[BLOCK];
+    uint32_t made[BLOCK], at[BLOCK], last = 0;
+    mlxr_status st;
 
     if (src->n_merges > UINT32_MAX / 8)
         return mlxr_fail(err, MLXR_E_LIMIT, "tokenizer: %s: %zu merges are too many", file, src->n_merges);
@@ -42,36 +84,22 @@ static mlxr_status build_merges(tok_model *m, mlxr_arena *arena, const tok_sourc
     b->merges = table;
     b->merge_mask = (uint32_t)n_slots - 1;
     b->seed = m->vocab.seed;
-    for (size_t i = 0; i < src->n_merges; i++) {
-        tok_str l = src->merges[2 * i], r = src->merges[2 * i + 1], tail = r;
-        int32_t left = tok_vocab_id(&m->vocab, l.s, l.n), right = tok_vocab_id(&m->vocab, r.s, r.n), made;
-        uint64_t key;
-        uint32_t k;
-        tok_str missing = left < 0 ? l : r;
-        if (left >= 0 && right >= 0) {
-            if (r.n < b->prefix.n)
-                return mlxr_fail(
-                    err, MLXR_E_FORMAT,
-                    "tokenizer: %s: model.merges[%zu]: \"%.*s\" is shorter than continuing_subword_prefix",
-                    file, i, r.n < 100 ? (int)r.n : 100, r.s);
-            tail.s += b->prefix.n;
-            tail.n -= b->prefix.n;
-            made = tok_vocab_id2(&m->vocab, l, tail);
-            if (made < 0)
-                return mlxr_fail(err, MLXR_E_FORMAT,
-                                 "tokenizer: %s: model.merges[%zu]: \"%.*s%.*s\" is not in the vocabulary",
-                                 file, i, l.n < 100 ? (int)l.n : 100, l.s, tail.n < 100 ? (int)tail.n : 100,
-                                 tail.s);
-        } else {
-            return mlxr_fail(err, MLXR_E_FORMAT,
-                             "tokenizer: %s: model.merges[%zu]: \"%.*s\" is not in the vocabulary", file, i,
-                             missing.n < 100 ? (int)missing.n : 100, missing.s);
+    for (size_t i = 0; i < src->n_merges; i += BLOCK) {
+        size_t n = src->n_merges - i < BLOCK ? src->n_merges - i : BLOCK;
+        for (size_t k = 0; k < 2 * n; k++) l[k].s = src->merges[2 * i + k];
+        tok_vocab_lookup_many(&m->vocab, l, 2 * n);
+        for (size_t k = 0; k < n; k++)
+            if ((st = made_of(m, i + k, &l[2 * k], &last, &made[k], file, err)) != MLXR_OK) return st;
+        for (size_t k = 0; k < n; k++) {
+            keys[k] = (uint64_t)(uint32_t)l[2 * k].id << 32 | (uint32_t)l[2 * k + 1].id;
+            at[k] = (uint32_t)mix(keys[k], b->seed) & b->merge_mask;
+            __builtin_prefetch(&table[at[k]], 1);
         }
-        key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-        for (k = (uint32_t)mix(key, b->seed) & b->merge_mask;
-             table[k].key != UINT64_MAX && table[k].key != key;)
-            k = (k + 1) & b->merge_mask;
-        table[k] = (tok_merge){key, (uint32_t)i, (uint32_t)made};
+        for (size_t k = 0; k < n; k++) {
+            uint32_t j = at[k];
+            while (table[j].key != UINT64_MAX && table[j].key != keys[k]) j = (j + 1) & b->merge_mask;
+            table[j] = (tok_merge){keys[k], (uint32_t)(i + k), made[k]};
+        }
     }
     return MLXR_OK;
 }
@@ -85,22 +113,22 @@ static mlxr_status build_chars(tok_model *m, mlxr_arena *arena, mlxr_error *err)
     uint32_t n_pages = 1;
 
     if (!page) return mlxr_fail_nomem(err, "tokenizer: characters");
-    for (uint32_t e = 0; e < v->n_entries; e++) {
-        const char *s = v->bytes + v->entries[e].at;
+    for (uint32_t id = 0; id < v->n_ids; id++) {
+        tok_str t = tok_vocab_token(v, id);
         uint32_t cp;
-        if (v->entries[e].n == 0 || v->entries[e].n > 4 || tok_char_len(s) != v->entries[e].n) continue;
-        cp = tok_next(&s);
+        if (t.n == 0 || t.n > 4 || tok_char_len(t.s) != t.n) continue;
+        cp = tok_next(&t.s);
         if (!page[cp >> 8]) page[cp >> 8] = (uint16_t)n_pages++;
     }
     chars = mlxr_arena_alloc(arena, (size_t)n_pages * 256 * sizeof *chars);
     if (!chars) return mlxr_fail_nomem(err, "tokenizer: characters");
     memset(chars, 0xff, (size_t)n_pages * 256 * sizeof *chars);
-    for (uint32_t e = 0; e < v->n_entries; e++) {
-        const char *s = v->bytes + v->entries[e].at;
+    for (uint32_t id = 0; id < v->n_ids; id++) {
+        tok_str t = tok_vocab_token(v, id);
         uint32_t cp;
-        if (v->entries[e].n == 0 || v->entries[e].n > 4 || tok_char_len(s) != v->entries[e].n) continue;
-        cp = tok_next(&s);
-        chars[(size_t)page[cp >> 8] * 256 + (cp & 255)] = (int32_t)v->entries[e].id;
+        if (t.n == 0 || t.n > 4 || tok_char_len(t.s) != t.n) continue;
+        cp = tok_next(&t.s);
+        chars[(size_t)page[cp >> 8] * 256 + (cp & 255)] = (int32_t)id;
     }
     b->char_page = page;
     b->chars = chars;
@@ -231,6 +259,7 @@ void tok_bpe_set_bytes(tok_model *m)
         if (b->byte_id[i] < 0) return;
     }
     b->by_bytes = true;
+    b->can_cut = false; /* joins are told in characters */
 }
 
 /* ---- merging ---- */

@@ -250,7 +250,11 @@ static void form(mlxr_buf *out, tok_form f, tok_piece *p)
         out->len = 0;
     }
     tok_normalize_form(out, f, p->s, p->n);
-    p->zero = zero_out < out->len ? zero_out : out->len;
+    if (zero_out > out->len) zero_out = out->len;
+    while (zero_out && zero_out < out->len && ((unsigned char)out->data[zero_out] & 0xc0u) == 0x80u)
+        zero_out++;
+    p->zero =
+        zero_out; /* up to a whole character: one that the first ones were joined to goes back there too */
 }
 
 /* The step's output buffer becomes the piece. */
