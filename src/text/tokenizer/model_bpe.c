@@ -479,6 +479,7 @@ mlxr_status tok_bpe_word(const tok_model *m, tok_scratch *sc, const char *s, siz
     } else if ((st = symbols(m, sc, s, n, err)) != MLXR_OK) {
         return st;
     }
+    if (!sc->start.n) return MLXR_OK;
     if (b->no_merges)
         return tok_ids_append(&sc->ids, sc->start.data, sc->start.n) ? MLXR_OK
                                                                      : mlxr_fail_nomem(err, "tokenizer: ids");
