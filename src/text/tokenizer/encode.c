@@ -45,6 +45,7 @@ void tok_scratch_free(tok_scratch *sc)
     free(sc->ids.data);
     free(sc->start.data);
     free(sc->first.data);
+    free(sc->front);
     free(sc->symbols);
     free(sc->heap);
     free(sc->lattice);
@@ -60,7 +61,11 @@ static tok_scratch *scratch_new(const mlxr_tokenizer *tok)
     if (!sc) return NULL;
     sc->stage = mlxr_calloc_array(n, sizeof *sc->stage);
     sc->matches = mlxr_calloc_array(n, sizeof *sc->matches);
-    if (!sc->stage || !sc->matches) {
+    if (tok->model.type == TOK_BPE) {
+        sc->front = mlxr_malloc_array((size_t)1 << TOK_FRONT_BITS, sizeof *sc->front);
+        if (sc->front) memset(sc->front, 0xff, sizeof *sc->front << TOK_FRONT_BITS);
+    }
+    if (!sc->stage || !sc->matches || (tok->model.type == TOK_BPE && !sc->front)) {
         tok_scratch_free(sc);
         return NULL;
     }

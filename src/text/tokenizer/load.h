@@ -23,6 +23,8 @@ mlxr_status tok_cache_open(mlxr_tokenizer *tok, bool *hit, char digest[65], cons
 void tok_cache_write(const mlxr_tokenizer *tok, const json_t *config, const tok_added_list *added,
                      const char *digest, const char *dir, const char *source, const mlxr_log *log);
 
+/* A SentencePiece model. */
+mlxr_status tok_open_sentencepiece(mlxr_tokenizer *tok, const char *path, mlxr_error *err);
 /* A folder without tokenizer.json. */
 mlxr_status tok_open_folder(mlxr_tokenizer *tok, const char *dir, mlxr_error *err);
 

@@ -343,6 +343,8 @@ mlxr_status tok_open_folder(mlxr_tokenizer *tok, const char *dir, mlxr_error *er
         st = open_bpe(tok, dir, vocab, merges, err);
     else if (mlxr_path_is_file(words))
         st = open_wordpiece(tok, dir, words, err);
+    else if (mlxr_path_is_file(pieces))
+        st = tok_open_sentencepiece(tok, pieces, err);
     else
         st = mlxr_fail(err, MLXR_E_NOT_FOUND,
                        "tokenizer: %s: none of tokenizer.json, vocab.json with merges.txt, vocab.txt or "

@@ -14,14 +14,26 @@ static inline uint64_t mix(uint64_t key, uint64_t seed)
     return (uint64_t)r ^ (uint64_t)(r >> 64);
 }
 
-static inline const tok_merge *find_merge(const tok_bpe *b, uint32_t left, uint32_t right)
+static const tok_merge *find_merge(const tok_bpe *b, uint64_t key)
 {
-    uint64_t key = (uint64_t)left << 32 | right;
     uint32_t i = (uint32_t)mix(key, b->seed) & b->merge_mask;
     for (;; i = (i + 1) & b->merge_mask) {
         if (b->merges[i].key == key) return &b->merges[i];
         if (b->merges[i].key == UINT64_MAX) return NULL;
     }
+}
+
+/* The merge of a pair, of rank UINT32_MAX if there is none. The table is larger than the processor's caches and
+ * most pairs of a text are few: a small copy of what was asked for last stands before it. */
+static inline tok_merge look_up(const tok_bpe *b, tok_merge *front, uint32_t left, uint32_t right)
+{
+    uint64_t key = (uint64_t)left << 32 | right;
+    tok_merge *e = &front[(key ^ key >> 29) * 0x9e3779b97f4a7c15u >> (64 - TOK_FRONT_BITS)];
+    if (e->key != key) {
+        const tok_merge *m = find_merge(b, key);
+        *e = (tok_merge){key, m ? m->rank : UINT32_MAX, m ? m->id : 0};
+    }
+    return *e;
 }
 
 /* ---- building ---- */
@@ -266,40 +278,42 @@ void tok_bpe_set_bytes(tok_model *m)
 
 enum { SHORT_WORD = 40 };
 
-static void merge_short(const tok_bpe *b, tok_scratch *sc)
+static bool merge_short(const tok_bpe *b, tok_scratch *sc)
 {
     uint32_t id[SHORT_WORD], rank[SHORT_WORD], made[SHORT_WORD];
     size_t n = sc->start.n;
+    tok_merge m;
 
     memcpy(id, sc->start.data, n * sizeof *id);
     for (size_t i = 0; i + 1 < n; i++) {
-        const tok_merge *m = find_merge(b, id[i], id[i + 1]);
-        rank[i] = m ? m->rank : UINT32_MAX;
-        made[i] = m ? m->id : 0;
+        m = look_up(b, sc->front, id[i], id[i + 1]);
+        rank[i] = m.rank;
+        made[i] = m.id;
     }
     while (n > 1) {
         size_t best = 0;
-        const tok_merge *m;
         for (size_t i = 1; i + 1 < n; i++)
             if (rank[i] < rank[best]) best = i;
         if (rank[best] == UINT32_MAX) break;
         id[best] = made[best];
         n--;
-        memmove(id + best + 1, id + best + 2, (n - best - 1) * sizeof *id);
+        for (size_t i = best + 1; i < n; i++) id[i] = id[i + 1];
+        for (size_t i = best + 1; i + 1 < n; i++) {
+            rank[i] = rank[i + 1];
+            made[i] = made[i + 1];
+        }
         if (best + 1 < n) {
-            memmove(rank + best + 1, rank + best + 2, (n - best - 2) * sizeof *rank);
-            memmove(made + best + 1, made + best + 2, (n - best - 2) * sizeof *made);
-            m = find_merge(b, id[best], id[best + 1]);
-            rank[best] = m ? m->rank : UINT32_MAX;
-            made[best] = m ? m->id : 0;
+            m = look_up(b, sc->front, id[best], id[best + 1]);
+            rank[best] = m.rank;
+            made[best] = m.id;
         }
         if (best > 0) {
-            m = find_merge(b, id[best - 1], id[best]);
-            rank[best - 1] = m ? m->rank : UINT32_MAX;
-            made[best - 1] = m ? m->id : 0;
+            m = look_up(b, sc->front, id[best - 1], id[best]);
+            rank[best - 1] = m.rank;
+            made[best - 1] = m.id;
         }
     }
-    if (!tok_ids_append(&sc->ids, id, n)) sc->start.n = SIZE_MAX; /* told to the caller */
+    return tok_ids_append(&sc->ids, id, n);
 }
 
 static inline bool before(const tok_heap_item *a, const tok_heap_item *b)
@@ -336,7 +350,7 @@ static mlxr_status merge_long(const tok_bpe *b, tok_scratch *sc, mlxr_error *err
     size_t n = sc->start.n, n_heap = 0;
     tok_symbol *y;
     tok_heap_item *h;
-    const tok_merge *m;
+    tok_merge m;
 
     if (n > INT32_MAX) return mlxr_fail(err, MLXR_E_LIMIT, "tokenizer: a word of %zu symbols", n);
     if (n > sc->cap_symbols) {
@@ -357,8 +371,8 @@ static mlxr_status merge_long(const tok_bpe *b, tok_scratch *sc, mlxr_error *err
         y[i] = (tok_symbol){
             .id = sc->start.data[i], .prev = (int32_t)i - 1, .next = i + 1 < n ? (int32_t)i + 1 : -1};
     for (size_t i = 0; i + 1 < n; i++) {
-        m = find_merge(b, y[i].id, y[i + 1].id);
-        if (m) h[n_heap++] = (tok_heap_item){m->rank, (uint32_t)i, m->id};
+        m = look_up(b, sc->front, y[i].id, y[i + 1].id);
+        if (m.rank != UINT32_MAX) h[n_heap++] = (tok_heap_item){m.rank, (uint32_t)i, m.id};
     }
     for (size_t i = n_heap / 2; i-- > 0;) sift_down(h, n_heap, i);
     while (n_heap) {
@@ -368,18 +382,18 @@ static mlxr_status merge_long(const tok_bpe *b, tok_scratch *sc, mlxr_error *err
         if (n_heap) sift_down(h, n_heap, 0);
         if (l->gone || l->next < 0) continue;
         r = &y[l->next];
-        m = find_merge(b, l->id, r->id); /* one of the two may have changed since */
-        if (!m || m->id != top.id) continue;
+        m = look_up(b, sc->front, l->id, r->id); /* one of the two may have changed since */
+        if (m.rank == UINT32_MAX || m.id != top.id) continue;
         l->id = top.id;
         r->gone = true;
         l->next = r->next;
         if (r->next >= 0) y[r->next].prev = (int32_t)top.pos;
-        if (l->prev >= 0 && (m = find_merge(b, y[l->prev].id, l->id)) != NULL) {
-            h[n_heap] = (tok_heap_item){m->rank, (uint32_t)l->prev, m->id};
+        if (l->prev >= 0 && (m = look_up(b, sc->front, y[l->prev].id, l->id)).rank != UINT32_MAX) {
+            h[n_heap] = (tok_heap_item){m.rank, (uint32_t)l->prev, m.id};
             sift_up(h, n_heap++);
         }
-        if (l->next >= 0 && (m = find_merge(b, l->id, y[l->next].id)) != NULL) {
-            h[n_heap] = (tok_heap_item){m->rank, top.pos, m->id};
+        if (l->next >= 0 && (m = look_up(b, sc->front, l->id, y[l->next].id)).rank != UINT32_MAX) {
+            h[n_heap] = (tok_heap_item){m.rank, top.pos, m.id};
             sift_up(h, n_heap++);
         }
     }
@@ -479,12 +493,12 @@ mlxr_status tok_bpe_word(const tok_model *m, tok_scratch *sc, const char *s, siz
     } else if ((st = symbols(m, sc, s, n, err)) != MLXR_OK) {
         return st;
     }
+    if (!sc->start.n) return MLXR_OK;
     if (b->no_merges)
         return tok_ids_append(&sc->ids, sc->start.data, sc->start.n) ? MLXR_OK
                                                                      : mlxr_fail_nomem(err, "tokenizer: ids");
     if (sc->start.n > SHORT_WORD) return merge_long(b, sc, err);
-    merge_short(b, sc);
-    return sc->start.n == SIZE_MAX ? mlxr_fail_nomem(err, "tokenizer: ids") : MLXR_OK;
+    return merge_short(b, sc) ? MLXR_OK : mlxr_fail_nomem(err, "tokenizer: ids");
 }
 
 /* The end of the piece of text that starts at s: the next place where no merge can reach across. */

@@ -448,7 +448,7 @@ typedef struct tok_cache_long {
     char key[TOK_CACHE_LONG_BYTES + 1]; /* length in the last byte */
     uint32_t n, ids[TOK_CACHE_LONG_IDS];
 } tok_cache_long;
-enum { TOK_CACHE_SHORT_BITS = 15, TOK_CACHE_LONG_BITS = 12 };
+enum { TOK_CACHE_SHORT_BITS = 16, TOK_CACHE_LONG_BITS = 12, TOK_FRONT_BITS = 13 };
 
 typedef struct tok_symbol {
     uint32_t id;
@@ -467,7 +467,8 @@ typedef struct tok_scratch {
     tok_matches *matches; /* [n_stages] */
     size_t n_stages;
     tok_matches norm_matches;
-    tok_ids start; /* a word's symbols before merging */
+    tok_merge *front; /* BPE: the pairs looked up last */
+    tok_ids start;    /* a word's symbols before merging */
     tok_symbol *symbols;
     size_t cap_symbols;
     tok_heap_item *heap;
