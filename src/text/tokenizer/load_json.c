@@ -438,6 +438,7 @@ static mlxr_status object(reader *r, json_t *o, unsigned depth, const char *path
             return st;
         }
         name = mlxr_strndup(key.s, key.n); /* jansson 2.12 has no keys by length: one with a NUL ends there */
+        if (!name) json_decref(v);
         if (!name || json_object_set_new_nocheck(o, name, v) != 0) {
             free(name);
             return nomem(r);
