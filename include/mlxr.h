@@ -259,6 +259,7 @@ typedef struct mlxr_runner_options {
     mlxr_precision precision;
     int32_t n_threads;      /* 0: one a core */
     size_t context_length;  /* tokens a sequence may hold; 0: the model's own, at most 8192 */
+    const char *cache_dir;  /* for compiled tokenizers, see mlxr_tokenizer_options; NULL (default): none */
     uint32_t mock_token_ms; /* mock: a pause before each token, to try cancelling and streaming; default 0 */
     mlxr_log log;
     mlxr_progress progress;

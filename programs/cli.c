@@ -203,6 +203,14 @@ const char *cli_isa(void)
     return isa && *isa ? isa : NULL;
 }
 
+char *cli_cache_dir(void)
+{
+    const char *root = getenv("MLXR_HOME"), *home = getenv("HOME");
+
+    if (root && *root) return mlxr_asprintf("%s/cache", root);
+    return home && *home ? mlxr_asprintf("%s/.mlxr/cache", home) : NULL;
+}
+
 mlxr_status cli_text(char **out, const char *arg, mlxr_error *err)
 {
     enum { MAX_TEXT = 64 << 20 };

@@ -55,6 +55,10 @@ mlxr_precision cli_precision(const char *word);
 /* The ISA that MLXR_CPU asks for, or NULL. */
 const char *cli_isa(void);
 
+/* Where compiled tokenizers are kept: MLXR_HOME/cache, ~/.mlxr/cache without MLXR_HOME. free it; NULL without a
+ * home or when memory is out: then there is no cache. */
+char *cli_cache_dir(void);
+
 /* A text argument: "-" reads standard input whole. *out: free it. */
 mlxr_status cli_text(char **out, const char *arg, mlxr_error *err);
 

@@ -104,12 +104,14 @@ static mlxr_status answer(const struct generate_options *g, struct output *out, 
                           const char *prompt, mlxr_stats *stats, mlxr_error *err)
 {
     mlxr_runner_options options = mlxr_runner_options_default();
+    char *cache_dir = cli_cache_dir();
     mlxr_request request = mlxr_request_default();
     mlxr_status st;
 
     options.adapter = strcmp(g->runner, "mock") == 0 ? "mock" : "native";
     options.device = g->device;
     options.isa = cli_isa();
+    options.cache_dir = cache_dir;
     options.precision = cli_precision(g->precision);
     options.n_threads = (int32_t)g->threads;
     options.context_length = (size_t)g->context;
@@ -132,7 +134,9 @@ static mlxr_status answer(const struct generate_options *g, struct output *out, 
                                        .repeat_last_n = (int32_t)g->repeat_last_n,
                                        .seed = g->seed};
 
-    if ((st = mlxr_runner_open(&out->runner, model, &options, err)) != MLXR_OK) return st;
+    st = mlxr_runner_open(&out->runner, model, &options, err);
+    free(cache_dir);
+    if (st != MLXR_OK) return st;
     cli_on_interrupt(cancel_runner, out->runner);
     return mlxr_runner_generate(out->runner, &request, on_event, out, stats, err);
 }

@@ -110,14 +110,16 @@ static mlxr_status answer(void *ud, const char *line, size_t n, mlxr_buf *out, m
 int cmd_tokenize(int argc, char **argv)
 {
     const char *model_paths = NULL, *args[1];
-    bool stats = false;
+    bool stats = false, no_cache = false;
     const struct cli_option options[] = {
+        {"no-cache", CLI_FLAG, NULL, &no_cache, 0, 0,
+         "read the tokenizer's own files, not their compiled form"},
         {"stats", CLI_FLAG, NULL, &stats, 0, 0, "counts and times on standard error at the end"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
     };
     const struct cli cli = {
         .program = "mlxctl tokenize",
-        .synopsis = "MODEL [--stats] < requests.jsonl",
+        .synopsis = "MODEL [--no-cache] [--stats] < requests.jsonl",
         .summary = "Text to token ids and back, a JSON object a line on standard input and output:\n"
                    "{\"text\": T, \"add_special_tokens\": true} gives {\"ids\": [...]}, and\n"
                    "{\"ids\": [...], \"skip_special_tokens\": false} gives {\"text\": T}. \"pair\" may hold "
@@ -126,21 +128,26 @@ int cmd_tokenize(int argc, char **argv)
         .options = options,
         .n_options = MLXR_COUNT(options),
     };
+    mlxr_tokenizer_options tok_options = mlxr_tokenizer_options_default();
     mlxr_tokenizer *tok = NULL;
     mlxr_error err = {0};
     totals t = {0};
     uint64_t from = mlxr_now_ns(), open_ns;
     size_t n_args, n_errors;
-    char *dir = NULL;
+    char *dir = NULL, *cache_dir;
+    mlxr_status st;
     int code;
 
     if (!cli_parse(&cli, argc, argv, args, 1, &n_args, &code)) return code;
     if (n_args < 1) return cli_usage(&cli, "MODEL is needed");
-    if (cli_model_file_or_dir(&dir, args[0], model_paths, &err) != MLXR_OK ||
-        mlxr_tokenizer_open(&tok, dir, &err) != MLXR_OK) {
-        free(dir);
-        return cli_fail(cli.program, &err);
-    }
+    cache_dir = no_cache ? NULL : cli_cache_dir();
+    tok_options.cache_dir = cache_dir;
+    tok_options.log = cli_log(cli.program, false);
+    st = cli_model_file_or_dir(&dir, args[0], model_paths, &err);
+    if (st == MLXR_OK) st = mlxr_tokenizer_open_with(&tok, dir, &tok_options, &err);
+    free(cache_dir);
+    free(dir);
+    if (st != MLXR_OK) return cli_fail(cli.program, &err);
     open_ns = mlxr_now_ns() - from;
     t.tok = tok;
     code = jsonl_serve(cli.program, answer, &t, &n_errors);
@@ -151,6 +158,5 @@ int cmd_tokenize(int argc, char **argv)
                 t.n_requests, n_errors, t.n_tokens, t.n_bytes, (double)open_ns / 1e6, (double)t.ns / 1e6,
                 t.ns ? (double)t.n_bytes * 1e3 / (double)t.ns : 0.0);
     mlxr_tokenizer_close(tok);
-    free(dir);
     return code;
 }

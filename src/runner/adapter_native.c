@@ -40,18 +40,21 @@ static mlxr_status native_load(void **context, const char *model, const mlxr_run
                                   .n_threads = options->n_threads > 0 ? (size_t)options->n_threads : 0,
                                   .isa = options->isa,
                                   .log = options->log};
+    mlxr_tokenizer_options tokenizer = mlxr_tokenizer_options_default();
     mlxr_engine_options engine = mlxr_engine_options_default();
     struct native *n = calloc(1, sizeof *n);
     mlxr_status st;
 
     *context = NULL;
     if (!n) return mlxr_fail_nomem(err, "native adapter");
+    tokenizer.cache_dir = options->cache_dir;
+    tokenizer.log = options->log;
     if (!mlxr_path_is_dir(model)) {
         st = mlxr_fail(err, MLXR_E_MODEL_PATH_MISSING, "model %s: there is no such folder", model);
         goto done;
     }
     if ((st = mlxr_model_open(&n->model, model, err)) != MLXR_OK) goto done;
-    if ((st = mlxr_tokenizer_open(&n->tok, model, err)) != MLXR_OK) goto done;
+    if ((st = mlxr_tokenizer_open_with(&n->tok, model, &tokenizer, err)) != MLXR_OK) goto done;
     if ((st = mlxr_prompt_builder_open(&n->prompt, model, n->tok, err)) != MLXR_OK) goto done;
     if (mlxr_prompt_builder_is_builtin(n->prompt))
         mlxr_log_at(&options->log, MLXR_LOG_INFO,

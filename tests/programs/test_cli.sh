@@ -42,6 +42,7 @@ matches() {
 }
 
 cd "$tmp" || exit 1
+export MLXR_HOME=$tmp/home
 
 # --- mlx-demo
 expect "mock answers" 0 '^You said: hello there$' '' "$bin/mlx-demo" --runner mock --prompt "hello there"
