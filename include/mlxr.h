@@ -101,6 +101,19 @@ typedef struct mlxr_tokenizer mlxr_tokenizer;
 MLXR_API mlxr_status mlxr_tokenizer_open(mlxr_tokenizer **out, const char *path, mlxr_error *err);
 MLXR_API void mlxr_tokenizer_close(mlxr_tokenizer *tok);
 
+/* Fill it with mlxr_tokenizer_options_default first. */
+typedef struct mlxr_tokenizer_options {
+    /* A folder for compiled tokenizers, made when it is not there; NULL: none is used. The second opening of a
+     * file then maps its compiled form instead of reading it, which takes milliseconds. A cache that cannot be
+     * used (stale, broken, of another version, not writable) is passed over and written anew where possible. */
+    const char *cache_dir;
+    mlxr_log log; /* why a cache was not used */
+} mlxr_tokenizer_options;
+MLXR_API mlxr_tokenizer_options mlxr_tokenizer_options_default(void);
+/* As mlxr_tokenizer_open; options NULL: the defaults. */
+MLXR_API mlxr_status mlxr_tokenizer_open_with(mlxr_tokenizer **out, const char *path,
+                                              const mlxr_tokenizer_options *options, mlxr_error *err);
+
 /* Encodes n_text bytes of UTF-8. *out_ids (free it with mlxr_free; NULL when there are none) and *out_n
  * are set on success. add_special_tokens: run the post-processor that adds BOS, EOS and the like.
  * Text that is not valid UTF-8 is MLXR_E_INVALID_ARGUMENT, with the offset of the bad byte. */

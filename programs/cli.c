@@ -185,6 +185,13 @@ mlxr_status cli_model_dir(char **out, const char *model, const char *paths_json,
                                    err);
 }
 
+mlxr_status cli_model_file_or_dir(char **out, const char *model, const char *paths_json, mlxr_error *err)
+{
+    if (!mlxr_path_is_file(model)) return cli_model_dir(out, model, paths_json, err);
+    *out = mlxr_strdup(model);
+    return *out ? MLXR_OK : mlxr_fail_nomem(err, "model");
+}
+
 mlxr_precision cli_precision(const char *word)
 {
     return strcmp(word, "exact") == 0 ? MLXR_PRECISION_EXACT : MLXR_PRECISION_FAST;

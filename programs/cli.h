@@ -47,6 +47,9 @@ int cli_fail(const char *program, const mlxr_error *err);
  * model NULL: the first of that file. *out: free it. */
 mlxr_status cli_model_dir(char **out, const char *model, const char *paths_json, mlxr_error *err);
 
+/* The same for commands that also take a file (tokenizer.json, FILE.jinja) as it is. */
+mlxr_status cli_model_file_or_dir(char **out, const char *model, const char *paths_json, mlxr_error *err);
+
 /* "exact" or "fast". */
 mlxr_precision cli_precision(const char *word);
 /* The ISA that MLXR_CPU asks for, or NULL. */

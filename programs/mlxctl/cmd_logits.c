@@ -10,9 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/json.h"
 #include "device/device.h"
-#include "mlxctl.h"
+#include "jsonl.h"
 #include "model/model.h"
 
 /* Tokens a step: enough to share each dequantized row, few enough to keep the registers small. */
@@ -26,7 +25,8 @@ typedef struct session {
     uint32_t *blocks; /* [state's n_blocks] 0, 1, 2, ...: one sequence has them all */
     size_t n_blocks;
     uint32_t rows[CHUNK], positions[CHUNK], seqs[CHUNK];
-    float *logits; /* [CHUNK, V] */
+    float *logits;    /* [CHUNK, V] */
+    int64_t n_greedy; /* < 0: requests are for logits */
 } session;
 
 /* ---- the model at work ---- */
@@ -189,34 +189,26 @@ static mlxr_status answer_greedy(session *s, mlxr_buf *out, const json_t *reques
     return st;
 }
 
-/* n_greedy < 0: the request is for logits. */
-static void answer(session *s, mlxr_buf *out, int64_t n_greedy, const char *line, size_t n_line)
+static mlxr_status answer(void *ud, const char *line, size_t n, mlxr_buf *out, mlxr_error *err)
 {
+    session *s = ud;
     json_t *request = NULL;
-    mlxr_error err = {0};
-    mlxr_status st = mlxr_json_parse(&request, line, n_line, "request", &err);
+    mlxr_status st = jsonl_object(&request, line, n, err);
 
-    if (st == MLXR_OK && !json_is_object(request))
-        st = mlxr_fail(&err, MLXR_E_FORMAT, "request: not a JSON object");
     if (st == MLXR_OK)
-        st = n_greedy >= 0 ? answer_greedy(s, out, request, (size_t)n_greedy, &err)
-                           : answer_logits(s, out, request, &err);
-    if (st == MLXR_OK) st = mlxr_buf_check(out, "logits", &err);
-    if (st != MLXR_OK) {
-        mlxr_buf_clear(out);
-        mlxr_buf_str(out, "{\"error\":");
-        mlxr_json_escape(out, err.message, strlen(err.message));
-        mlxr_buf_char(out, '}');
-    }
+        st = s->n_greedy >= 0 ? answer_greedy(s, out, request, (size_t)s->n_greedy, err)
+                              : answer_logits(s, out, request, err);
     json_decref(request);
+    return st;
 }
 
 int cmd_logits(int argc, char **argv)
 {
     const char *model_paths = NULL, *device = "cpu", *precision = "exact", *args[1];
-    int64_t n_greedy = -1, n_threads = 0;
+    int64_t n_threads = 0;
+    session s = {.n_greedy = -1};
     const struct cli_option options[] = {
-        {"greedy", CLI_INT, "N", &n_greedy, 0, MAX_GREEDY,
+        {"greedy", CLI_INT, "N", &s.n_greedy, 0, MAX_GREEDY,
          "answer with the N likeliest next ids, one after the other"},
         {"device", CLI_STRING, "NAME", &device, 0, 0, "cpu (default) or ref"},
         {"precision", CLI_CHOICE, "exact|fast", &precision, 0, 0, "exact (default): float32 activations"},
@@ -235,48 +227,22 @@ int cmd_logits(int argc, char **argv)
         .n_options = MLXR_COUNT(options),
     };
     mlxr_device_options device_options = {0};
-    session s = {0};
-    mlxr_buf out = {0};
     mlxr_error err = {0};
-    char *dir = NULL, *line = NULL;
-    size_t n_args, cap_line = 0;
-    ssize_t n;
+    char *dir = NULL;
+    size_t n_args;
     int code;
 
     if (!cli_parse(&cli, argc, argv, args, 1, &n_args, &code)) return code;
     if (n_args < 1) return cli_usage(&cli, "MODEL is needed");
-    code = 0;
     device_options.precision = cli_precision(precision);
     device_options.n_threads = (size_t)n_threads;
     device_options.isa = cli_isa();
     device_options.log = cli_log(cli.program, false);
     if (cli_model_dir(&dir, args[0], model_paths, &err) != MLXR_OK ||
-        session_open(&s, dir, device, &device_options, &err) != MLXR_OK) {
+        session_open(&s, dir, device, &device_options, &err) != MLXR_OK)
         code = cli_fail(cli.program, &err);
-        goto done;
-    }
-    while ((n = getline(&line, &cap_line, stdin)) >= 0) {
-        mlxr_status st;
-        while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) n--;
-        if (n == 0) continue;
-        answer(&s, &out, n_greedy, line, (size_t)n);
-        mlxr_buf_char(&out, '\n');
-        st = mlxr_buf_check(&out, "logits", &err);
-        if (st == MLXR_OK && (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout) != 0))
-            st = mlxr_fail(&err, MLXR_E_IO, "the answer could not be written");
-        mlxr_buf_clear(&out);
-        if (st != MLXR_OK) {
-            code = cli_fail(cli.program, &err);
-            goto done;
-        }
-    }
-    if (!feof(stdin)) { /* getline also ends when it cannot hold a line */
-        mlxr_fail(&err, MLXR_E_IO, "standard input could not be read");
-        code = cli_fail(cli.program, &err);
-    }
-done:
-    mlxr_buf_clear(&out);
-    free(line);
+    else
+        code = jsonl_serve(cli.program, answer, &s, NULL);
     free(dir);
     session_close(&s);
     return code;

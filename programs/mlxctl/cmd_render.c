@@ -5,17 +5,18 @@
 #include <time.h>
 
 #include "base/fs.h"
-#include "base/json.h"
-#include "mlxctl.h"
+#include "jsonl.h"
 #include "runner/prompt.h"
 #include "text/chat_template.h"
 
-static const char usage[] =
-    "usage: mlxctl render MODEL|FILE.jinja [--template NAME] [--stats] < contexts.jsonl\n";
-
-typedef struct render_stats {
-    uint64_t n_rendered, n_failed, bytes, open_ns, render_ns;
-} render_stats;
+struct render {
+    const mlxr_chat_template *ct;
+    const char *name;
+    int64_t now;
+    mlxr_status broken; /* the template itself is at fault, and so is every request */
+    const char *why;
+    uint64_t n_rendered, bytes, ns;
+};
 
 /* The time strftime_now shows: SOURCE_DATE_EPOCH when it is set, so that runs can be repeated. */
 static bool the_time(int64_t *now)
@@ -32,39 +33,25 @@ static bool the_time(int64_t *now)
     return true;
 }
 
-static void answer(const char *key, const char *text, size_t n)
+static mlxr_status answer(void *ud, const char *line, size_t n_line, mlxr_buf *out, mlxr_error *err)
 {
-    mlxr_buf line = {0};
-    size_t ok = mlxr_utf8_valid(text, n);
-    mlxr_buf_printf(&line, "{\"%s\": ", key);
-    mlxr_json_escape(&line, text, ok);
-    mlxr_buf_str(&line, "}\n");
-    if (line.failed)
-        fputs("{\"error\": \"out of memory\"}\n", stdout);
-    else
-        fwrite(line.data, 1, line.len, stdout);
-    mlxr_buf_clear(&line);
-}
-
-static void render_line(const mlxr_chat_template *ct, const char *name, const char *line, size_t n,
-                        int64_t now, render_stats *stats)
-{
-    mlxr_error err = {0};
+    struct render *r = ud;
     char *text = NULL;
-    size_t n_text;
-    uint64_t t0 = mlxr_now_ns();
-    mlxr_status st = mlxr_chat_template_render_text(&text, &n_text, ct, line, n, name, now, NULL, &err);
+    size_t n = 0;
+    uint64_t from = mlxr_now_ns();
+    mlxr_status st;
 
-    stats->render_ns += mlxr_now_ns() - t0;
-    if (st == MLXR_OK) {
-        answer("prompt", text, n_text);
-        stats->n_rendered++;
-        stats->bytes += n_text;
-    } else {
-        answer("error", err.message, strlen(err.message));
-        stats->n_failed++;
-    }
+    if (r->broken != MLXR_OK) return mlxr_fail(err, r->broken, "%s", r->why);
+    st = mlxr_chat_template_render_text(&text, &n, r->ct, line, n_line, r->name, r->now, NULL, err);
+    r->ns += mlxr_now_ns() - from;
+    if (st != MLXR_OK) return st;
+    mlxr_buf_str(out, "{\"prompt\": ");
+    mlxr_json_escape(out, text, mlxr_utf8_valid(text, n));
+    mlxr_buf_char(out, '}');
+    r->n_rendered++;
+    r->bytes += n;
     mlxr_free(text);
+    return MLXR_OK;
 }
 
 /* A folder without a template renders as mlx-demo prompts it: with the built-in Llama prompt. */
@@ -82,70 +69,58 @@ static mlxr_status open_template(mlxr_chat_template **out, const char *path, mlx
 
 int cmd_render(int argc, char **argv)
 {
-    const char *model = NULL, *name = NULL;
-    bool with_stats = false;
+    const char *model_paths = NULL, *args[1];
+    struct render r = {0};
+    bool stats = false;
+    const struct cli_option options[] = {
+        {"template", CLI_STRING, "NAME", &r.name, 0, 0,
+         "which of a folder's templates (default: as transformers chooses)"},
+        {"stats", CLI_FLAG, NULL, &stats, 0, 0, "counts and times on standard error at the end"},
+        {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
+    };
+    const struct cli cli = {
+        .program = "mlxctl render",
+        .synopsis = "MODEL|FILE.jinja [--template NAME] [--stats] < contexts.jsonl",
+        .summary =
+            "Renders chat templates, a JSON object a line on standard input and output: a template's\n"
+            "context {\"messages\": [...], \"tools\": [...], \"add_generation_prompt\": true, ...} gives\n"
+            "{\"prompt\": ...}; one that fails gives {\"error\": ...}. strftime_now shows the time of\n"
+            "SOURCE_DATE_EPOCH, if that is set, in the time zone TZ.",
+        .options = options,
+        .n_options = MLXR_COUNT(options),
+    };
     mlxr_chat_template *ct = NULL;
-    render_stats stats = {0};
     mlxr_error err = {0};
-    mlxr_status st;
-    int64_t now;
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
-    int rc = 1;
+    uint64_t open_ns;
+    size_t n_args, n_errors;
+    char *path = NULL;
+    int code;
 
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--stats") == 0) {
-            with_stats = true;
-        } else if (strcmp(argv[i], "--template") == 0 && i + 1 < argc) {
-            name = argv[++i];
-        } else if (argv[i][0] == '-' || model) {
-            fputs(usage, stderr);
-            return 2;
-        } else {
-            model = argv[i];
-        }
-    }
-    if (!model) {
-        fputs(usage, stderr);
-        return 2;
-    }
-    if (!the_time(&now)) {
-        fputs("mlxctl render: SOURCE_DATE_EPOCH is not a number of seconds\n", stderr);
-        return 1;
+    if (!cli_parse(&cli, argc, argv, args, 1, &n_args, &code)) return code;
+    if (n_args < 1) return cli_usage(&cli, "MODEL or FILE.jinja is needed");
+    if (!the_time(&r.now)) {
+        mlxr_fail(&err, MLXR_E_INVALID_ARGUMENT, "SOURCE_DATE_EPOCH is not a number of seconds");
+        return cli_fail(cli.program, &err);
     }
     tzset();
-    stats.open_ns = mlxr_now_ns();
-    st = open_template(&ct, model, &err);
-    if (st != MLXR_OK && st != MLXR_E_TEMPLATE && st != MLXR_E_LIMIT && st != MLXR_E_UNSUPPORTED) {
-        fprintf(stderr, "mlxctl render: %s\n", err.message);
-        goto done;
+    open_ns = mlxr_now_ns();
+    if (cli_model_file_or_dir(&path, args[0], model_paths, &err) != MLXR_OK)
+        return cli_fail(cli.program, &err);
+    r.broken = open_template(&ct, path, &err);
+    if (r.broken != MLXR_OK && r.broken != MLXR_E_TEMPLATE && r.broken != MLXR_E_LIMIT &&
+        r.broken != MLXR_E_UNSUPPORTED) {
+        free(path);
+        return cli_fail(cli.program, &err);
     }
-    stats.open_ns = mlxr_now_ns() - stats.open_ns;
-    while ((n = getline(&line, &cap, stdin)) >= 0) {
-        size_t len = (size_t)n;
-        while (len && (line[len - 1] == '\n' || line[len - 1] == '\r')) len--;
-        if (!len) continue;
-        if (st == MLXR_OK) {
-            render_line(ct, name, line, len, now, &stats);
-        } else { /* the template itself is at fault: so is every request */
-            answer("error", err.message, strlen(err.message));
-            stats.n_failed++;
-        }
-        fflush(stdout);
-    }
-    if (ferror(stdin) || ferror(stdout)) {
-        fputs("mlxctl render: input or output failed\n", stderr);
-        goto done;
-    }
-    if (with_stats)
-        fprintf(stderr, "compiled in %.3f ms; %llu rendered, %llu failed, %llu bytes in %.3f ms\n",
-                (double)stats.open_ns / 1e6, (unsigned long long)stats.n_rendered,
-                (unsigned long long)stats.n_failed, (unsigned long long)stats.bytes,
-                (double)stats.render_ns / 1e6);
-    rc = 0;
-done:
-    free(line);
+    open_ns = mlxr_now_ns() - open_ns;
+    r.ct = ct;
+    r.why = err.message;
+    code = jsonl_serve(cli.program, answer, &r, &n_errors);
+    if (stats)
+        fprintf(stderr, "compiled in %.3f ms; %llu rendered, %zu failed, %llu bytes in %.3f ms\n",
+                (double)open_ns / 1e6, (unsigned long long)r.n_rendered, n_errors,
+                (unsigned long long)r.bytes, (double)r.ns / 1e6);
     mlxr_chat_template_close(ct);
-    return rc;
+    free(path);
+    return code;
 }

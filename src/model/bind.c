@@ -9,7 +9,7 @@
 
 #include "model/model.h"
 
-enum { MAX_LISTED = 6, MAX_NAME = 120 };
+enum { MAX_LISTED = 24, MAX_NAME = 120 };
 
 /* One kind of trouble: how many tensors have it, and the first of them in words. */
 typedef struct listing {

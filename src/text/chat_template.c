@@ -24,9 +24,6 @@ struct mlxr_chat_template {
     json_t *defaults; /* NULL for a template file: nothing is added to the context */
 };
 
-static const char *const token_names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                          "pad_token", "cls_token", "mask_token"};
-
 static mlxr_status add_template(mlxr_chat_template *ct, const char *name, const char *source, size_t n,
                                 const char *label, mlxr_error *err)
 {
@@ -145,15 +142,30 @@ static json_t *token_text(json_t *x)
     return json_is_string(x) ? x : NULL;
 }
 
+static mlxr_status add_token(mlxr_chat_template *ct, const char *name, json_t *value, mlxr_error *err)
+{
+    json_t *text = token_text(value);
+    if (!text || json_object_get(ct->tokens, name)) return MLXR_OK;
+    return json_object_set(ct->tokens, name, text) < 0 ? mlxr_fail_nomem(err, "chat template") : MLXR_OK;
+}
+
+/* The named tokens: "bos_token" and the others every tokenizer may have, a model's own "..._token", and the names
+ * under "extra_special_tokens". What was added before stays. */
 static mlxr_status add_tokens(mlxr_chat_template *ct, json_t *config, mlxr_error *err)
 {
-    for (size_t i = 0; i < MLXR_COUNT(token_names); i++) {
-        json_t *text = token_text(json_object_get(config, token_names[i]));
-        if (text && !json_object_get(ct->tokens, token_names[i]) &&
-            json_object_set(ct->tokens, token_names[i], text) < 0)
-            return mlxr_fail_nomem(err, "chat template");
+    mlxr_status st = MLXR_OK;
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(config, key, value)
+    {
+        size_t n = strlen(key);
+        if (n > 6 && strcmp(key + n - 6, "_token") == 0) st = add_token(ct, key, value, err);
+        if (st != MLXR_OK) return st;
     }
-    return MLXR_OK;
+    json_object_foreach(json_object_get(config, "extra_special_tokens"), key,
+                        value) if ((st = add_token(ct, key, value, err)) != MLXR_OK) return st;
+    return st;
 }
 
 static mlxr_status read_optional(json_t **out, const char *dir, const char *name, char **path,
@@ -206,9 +218,13 @@ static mlxr_status open_folder(mlxr_chat_template *ct, const char *fallback, mlx
             ct->path);
         goto done;
     }
+    /* the older file counts, and first, only where the configuration does not list the added tokens */
+    if (!json_object_get(config, "added_tokens_decoder")) {
+        if ((st = read_optional(&map, ct->path, "special_tokens_map.json", &map_path, err)) != MLXR_OK)
+            goto done;
+        if (map && (st = add_tokens(ct, map, err)) != MLXR_OK) goto done;
+    }
     if (config && (st = add_tokens(ct, config, err)) != MLXR_OK) goto done;
-    if ((st = read_optional(&map, ct->path, "special_tokens_map.json", &map_path, err)) != MLXR_OK) goto done;
-    if (map && (st = add_tokens(ct, map, err)) != MLXR_OK) goto done;
     st = make_defaults(ct, err);
 done:
     json_decref(config);

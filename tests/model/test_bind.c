@@ -306,8 +306,17 @@ static void all_defects_are_in_one_message(void **state)
                    "model.layers.1.mlp.up_proj.weight");
     c.n = 0;
     expect_failure(&c, UNTIED, MLXR_E_FORMAT, "12 missing: model.embed_tokens.weight, ");
-    expect_failure(&c, UNTIED, MLXR_E_FORMAT, " and 6 more");
+    expect_failure(&c, UNTIED, MLXR_E_FORMAT, "model.norm.weight, lm_head.weight"); /* every one of them */
     expect_failure(&c, UNTIED "," AFFINE "}", MLXR_E_FORMAT, "12 missing");
+
+    c = whole(false); /* a list is cut where it would no longer be read */
+    for (int i = 0; i < 30; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "extra.%d.weight", i);
+        add(&c, name, "BF16", 2, 8, 8);
+    }
+    expect_failure(&c, UNTIED, MLXR_E_FORMAT, "30 extra: extra.0.weight, ");
+    expect_failure(&c, UNTIED, MLXR_E_FORMAT, "extra.23.weight and 6 more");
 }
 
 static void shapes_and_dtypes_are_checked(void **state)

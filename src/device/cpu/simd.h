@@ -13,7 +13,9 @@
 #include "device/cpu/kernels.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
+#if defined(MLXR_NO_UNROLL) /* sanitizer builds: unrolled, each kernel's checks take minutes to compile */
+#define UNROLL
+#elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")

@@ -167,7 +167,7 @@ static flow exec_output(rt *r, const node *x, env *e)
         }
         v = eval(r, y, e);
         if (IS_ERR(v)) return FLOW_ERROR;
-        if (escape_now(r, x->escape)) v = escape_html(r, v);
+        if (escape_now(r, y->escape)) v = escape_html(r, v);
         if (v.type == T_STR) {
             if (!out_add(r, v.s->s, v.s->n)) return FLOW_ERROR;
         } else if (!write_str(r, r->out, v) || !out_add(r, "", 0)) {

@@ -203,7 +203,7 @@ static val eval_concat(rt *r, const node *x, env *e)
     bool markup = false;
     val *v;
 
-    if (x->escape != ESC_ON) {
+    if (x->escape != ESC_ON || x->flag) {
         /* the first piece may have room behind it for the others */
         for (size_t i = 0; i < x->items.n; i++) {
             val s = eval(r, x->items.v[i], e);

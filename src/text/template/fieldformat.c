@@ -328,6 +328,14 @@ static val format_float(rt *r, double x, const spec *f, val v)
     } else {
         n = general(buf, cap, x, (int)(p < 0 ? 6 : p), f->alt, type == 0, type == 'G');
     }
+    if (f->alt && isfinite(x) && !memchr(buf, '.', n)) {
+        /* the alternate form always has its point: "1.e+16" */
+        size_t at = 0;
+        while (at < n && buf[at] >= '0' && buf[at] <= '9') at++;
+        memmove(buf + at + 1, buf + at, n - at + 1);
+        buf[at] = '.';
+        n++;
+    }
     if (f->z && negative) {
         bool zero = true;
         for (size_t i = 0; i < n && buf[i] != 'e' && buf[i] != 'E'; i++)
@@ -391,8 +399,7 @@ static val field_root(brace *f, const char *s, size_t n)
     }
     if (idx >= 0) {
         if (f->map.type != T_MISSING || (uint64_t)idx >= f->a->n)
-            return raise(r, EXC_INDEX, "Replacement index %lld out of range for positional args tuple",
-                         (long long)idx);
+            return raise(r, EXC_INDEX, "tuple index out of range");
         return f->a->pos[idx];
     }
     key = v_str_copy(r, s, n);

@@ -211,9 +211,11 @@ val f_truncate(rt *r, val self, val *a, const args *raw)
     if (leeway.type == T_NONE || leeway.type == T_MISSING) leeway = v_int(5);
     if ((n_end = length_of(r, end)) < 0) return v_err();
     if ((c = compare(r, CMP_GE, length, v_int(n_end))) < 0) return v_err();
-    if (!c) return raise(r, EXC_ASSERTION, "expected length >= %lld", (long long)n_end);
+    if (!c)
+        return raise(r, EXC_ASSERTION, "expected length >= %lld, got %lld", (long long)n_end,
+                     (long long)(length.type == T_FLOAT ? (int64_t)length.f : length.i));
     if ((c = compare(r, CMP_GE, leeway, v_int(0))) < 0) return v_err();
-    if (!c) return raise(r, EXC_ASSERTION, "expected leeway >= 0");
+    if (!c) return raise(r, EXC_ASSERTION, "expected leeway >= 0, got less");
     if ((n = length_of(r, self)) < 0) return v_err();
     if ((c = compare(r, CMP_LE, v_int(n), arith(r, N_ADD, length, leeway))) < 0) return v_err();
     if (c) return self;
@@ -624,7 +626,11 @@ val f_wordwrap(rt *r, val self, val *a, const args *raw)
         size_t n = 0;
         if (n_lines++) sb_add(r, &b, sep.s->s, sep.s->n);
         if ((c = compare(r, CMP_LE, width, v_int(0))) < 0) return v_err();
-        if (c) return raise(r, EXC_VALUE, "invalid width (must be > 0)");
+        if (c) {
+            sb rep = {0};
+            if (!write_repr(r, &rep, width)) return v_err();
+            return raise(r, EXC_VALUE, "invalid width %.*s (must be > 0)", (int)rep.n, rep.p);
+        }
         if (!is_int_like(width)) {
             if (width.type != T_FLOAT) return raise(r, EXC_TYPE, "width must be an integer");
             if (width.f != floor(width.f) && w.break_long)

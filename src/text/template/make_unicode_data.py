@@ -85,6 +85,18 @@ ranges("case_ignorable", lambda s: (" " + s + "Σ").lower()[-1] == "σ" and ("A"
 ranges("digit_only", lambda s: s.isdigit() and not s.isdecimal())
 ranges("numeric_only", lambda s: s.isnumeric() and not s.isdigit())
 ranges("decimal_digits", lambda s: s.isdecimal())
+
+
+def id_start(s):
+    return unicodedata.category(s) in ("Lu", "Ll", "Lt", "Lm", "Lo", "Nl") or s == "_"
+
+
+def id_continue(s):
+    return id_start(s) or unicodedata.category(s) in ("Mn", "Mc", "Nd", "Pc")
+
+
+ranges("id_start_but", lambda s: s.isidentifier() != id_start(s))
+ranges("id_continue_but", lambda s: ("a" + s).isidentifier() != id_continue(s))
 zeros = [c for c in ALL if chr(c).isdecimal() and unicodedata.decimal(chr(c)) == 0]
 assert all(unicodedata.decimal(chr(z + i)) == i for z in zeros for i in range(10))
 print("const uint32_t decimal_zeros[] = {")

@@ -250,6 +250,11 @@ static bool put_field(rt *r, sb *b, const str *s, size_t *at, fmt_args *f)
     bool keyed = false;
     char type;
 
+    if (i < s->n && s->s[i] == '%') { /* only with nothing between the two */
+        sb_char(r, b, '%');
+        *at = i + 1;
+        return !b->failed;
+    }
     if (i < s->n && s->s[i] == '(') {
         size_t from = ++i, level = 1;
         val key;
@@ -301,17 +306,13 @@ static bool put_field(rt *r, sb *b, const str *s, size_t *at, fmt_args *f)
     }
     type = s->s[i];
     *at = i + 1;
-    if (type == '%') {
-        sb_char(r, b, '%');
-        return !b->failed;
-    }
+    if (!keyed) v = next_arg(r, f);
+    if (IS_ERR(v)) return false;
     if (!strchr("srdiuoxXeEfFgGca", type)) {
         raise(r, EXC_VALUE, "unsupported format character '%c' (0x%x) at index %zu",
               (unsigned char)type < 0x80 ? type : '?', (unsigned char)type, i);
         return false;
     }
-    if (!keyed) v = next_arg(r, f);
-    if (IS_ERR(v)) return false;
     if (keyed) f->i = 1;
     switch (type) {
     case 's':

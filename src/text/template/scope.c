@@ -54,6 +54,7 @@ typedef struct frame {
     bool toplevel, rootlevel, block_frame, soft;
     int loops; /* Python loops around, in this function */
     uint8_t escape;
+    uint8_t fixed_escape; /* what the last setting known at compile time said */
 } frame;
 
 typedef struct scope {
@@ -460,7 +461,8 @@ static bool frame_finish(scope *c, const frame *f, frame_info *out)
 
 static frame frame_inner(scope *c, const frame *f, fn_build *fn)
 {
-    frame g = {.fn = fn, .escape = f->escape, .loops = fn == f->fn ? f->loops : 0};
+    frame g = {
+        .fn = fn, .escape = f->escape, .fixed_escape = f->fixed_escape, .loops = fn == f->fn ? f->loops : 0};
     g.s = syms_new(c, f->s, fn);
     return g;
 }
@@ -618,6 +620,7 @@ static bool gen_scope(scope *c, node *x, frame *f)
             bool on;
             if (!truthy(NULL, x->a->value, &on)) return false;
             if (f->escape != ESC_VOLATILE) g.escape = on ? ESC_ON : ESC_OFF;
+            g.fixed_escape = on ? ESC_ON : ESC_OFF;
         }
         if (!gen_all(c, &x->body, &g)) return false;
         break;
@@ -660,6 +663,35 @@ static bool gen_all(scope *c, nodes *l, frame *f)
     for (size_t i = 0; i < l->n; i++)
         if (!gen(c, l->v[i], f)) return false;
     return true;
+}
+
+/* Whether the reference folds x while the setting of autoescape is not known: filters and tests it does not. */
+static bool folds(void *ud, node *x)
+{
+    switch ((node_kind)x->kind) {
+    case N_CONST: return true;
+    case N_NAME:
+    case N_CALL:
+    case N_FILTER:
+    case N_TEST:
+    case N_DATA: return false;
+    default: return node_children(x, folds, ud);
+    }
+}
+
+/* The same where the setting is known: filters are folded too, but for those that want the context. */
+static bool folds_known(void *ud, node *x)
+{
+    static const char *const with_context[] = {"map",        "select",     "reject",
+                                               "selectattr", "rejectattr", "random"};
+    if (x->kind == N_FILTER || x->kind == N_TEST) {
+        if (!x->fn) return false;
+        for (size_t i = 0; i < MLXR_COUNT(with_context); i++)
+            if (x->kind == N_FILTER && str_is(x->name, with_context[i])) return false;
+        return node_children(x, folds_known, ud);
+    }
+    return x->kind == N_CONST ||
+           (x->kind != N_NAME && x->kind != N_CALL && x->kind != N_DATA && node_children(x, folds_known, ud));
 }
 
 static bool gen(scope *c, node *x, frame *f)
@@ -710,6 +742,16 @@ static bool gen(scope *c, node *x, frame *f)
             return parse_fail(c->p, x->line,
                               x->kind == N_BREAK ? "'break' outside loop"
                                                  : "'continue' not properly in loop");
+        return true;
+    case N_CONCAT:
+        /* folded, the pieces are joined as plain text whatever they were */
+        x->flag = folds_known(NULL, x);
+        break;
+    case N_OUTPUT:
+        if (!node_children(x, gen_child, &u)) return false;
+        for (size_t i = 0; i < x->items.n; i++)
+            if (f->escape == ESC_VOLATILE && folds(NULL, x->items.v[i]))
+                x->items.v[i]->escape = f->fixed_escape;
         return true;
     default: break;
     }

@@ -286,7 +286,7 @@ typedef struct function {
 
 struct node {
     uint8_t kind, ctx, escape, height_pad;
-    bool flag;     /* FOR: recursive; BLOCK: scoped; INCLUDE: ignore missing */
+    bool flag;     /* FOR: recursive; BLOCK: scoped; INCLUDE: ignore missing; CONCAT: constant */
     bool flag2;    /* FOR: extended (uses loop); BLOCK: required */
     bool toplevel; /* assignments are exported to blocks */
     uint32_t line, height;

@@ -133,24 +133,30 @@ bool cp_is_word(uint32_t cp)
     return cp == '_' || cp_is_alpha(cp) || cp_is_numeric(cp);
 }
 
+static bool id_start_category(uint32_t cp)
+{
+    return cp == '_' || cp_is_alpha(cp) || category(cp) == UTF8PROC_CATEGORY_NL;
+}
+
 bool cp_is_id_start(uint32_t cp)
 {
     if (cp < 0x80) return cp == '_' || cp_is_alpha(cp);
-    return cp_is_alpha(cp) || category(cp) == UTF8PROC_CATEGORY_NL || cp == 0x2118 || cp == 0x212e ||
-           cp == 0x309b || cp == 0x309c;
+    return id_start_category(cp) != IN(id_start_but, cp);
 }
 
 bool cp_is_id_continue(uint32_t cp)
 {
-    if (cp_is_id_start(cp)) return true;
-    if (cp < 0x80) return cp >= '0' && cp <= '9';
+    bool yes;
+    if (cp < 0x80) return cp == '_' || cp_is_alpha(cp) || (cp >= '0' && cp <= '9');
+    yes = id_start_category(cp);
     switch (category(cp)) {
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
     case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_PC: return true;
-    default: return cp == 0xb7 || cp == 0x387 || cp == 0x19da || (cp >= 0x1369 && cp <= 0x1371);
+    case UTF8PROC_CATEGORY_PC: yes = true; break;
+    default: break;
     }
+    return yes != IN(id_continue_but, cp);
 }
 
 static size_t special(const special_case *t, size_t n, uint32_t cp, uint32_t out[3])

@@ -496,7 +496,8 @@ static int compare_strs(const str *a, const str *b)
 {
     size_t n = a->n < b->n ? a->n : b->n;
     int c = n ? memcmp(a->s, b->s, n) : 0; /* the order of UTF-8 bytes is that of code points */
-    return c ? c : a->n < b->n ? -1 : a->n > b->n;
+    if (c) return c < 0 ? -1 : 1;
+    return a->n < b->n ? -1 : a->n > b->n;
 }
 
 static int equal_lists(rt *r, const list *a, const list *b)

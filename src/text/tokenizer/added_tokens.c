@@ -92,44 +92,62 @@ static mlxr_status normalized_form(mlxr_tokenizer *tok, tok_scratch *sc, tok_add
     return MLXR_OK;
 }
 
-static mlxr_status read_token(tok_added *t, const tok_cfg *c, mlxr_error *err)
+static const char *const flag_names[] = {"special", "single_word", "lstrip", "rstrip", "normalized"};
+
+mlxr_status tok_added_read(tok_added_list *out, const json_t *added, const char *file, mlxr_error *err)
 {
-    static const char *const names[] = {"special", "single_word", "lstrip", "rstrip", "normalized"};
-    mlxr_status st = tok_cfg_object(c, err);
-    if (st != MLXR_OK) return st;
-    *t = (tok_added){0};
-    if ((st = tok_cfg_str(&t->content, c, "content", true, err)) != MLXR_OK) return st;
-    for (size_t k = 0; k < MLXR_COUNT(names); k++) {
-        bool on = false;
-        if ((st = tok_cfg_bool(&on, c, names[k], true, err)) != MLXR_OK) return st;
-        if (on) t->flags |= 1u << k;
+    tok_cfg c = tok_cfg_root(added, file, "added_tokens");
+    size_t n = 0;
+    mlxr_status st = MLXR_OK;
+
+    *out = (tok_added_list){0};
+    if (!tok_cfg_is_null(&c) && (st = tok_cfg_array(&c, &n, err)) != MLXR_OK) return st;
+    out->tokens = mlxr_calloc_array(n, sizeof *out->tokens);
+    if (!out->tokens) return mlxr_fail_nomem(err, "tokenizer: added tokens");
+    for (size_t i = 0; i < n && st == MLXR_OK; i++) {
+        const json_t *j = json_array_get(added, i), *content = json_object_get(j, "content");
+        tok_added *t = &out->tokens[i];
+        bool good = json_is_string(content);
+        for (size_t k = 0; k < MLXR_COUNT(flag_names) && good; k++) {
+            const json_t *v = json_object_get(j, flag_names[k]);
+            good = json_is_boolean(v);
+            if (json_is_true(v)) t->flags |= 1u << k;
+        }
+        if (good) {
+            t->content = (tok_str){json_string_value(content), json_string_length(content)};
+        } else { /* once more, for the message */
+            tok_cfg item = tok_cfg_at(&c, i);
+            bool on = false;
+            if ((st = tok_cfg_object(&item, err)) == MLXR_OK)
+                st = tok_cfg_str(&t->content, &item, "content", true, err);
+            for (size_t k = 0; k < MLXR_COUNT(flag_names) && st == MLXR_OK; k++)
+                st = tok_cfg_bool(&on, &item, flag_names[k], true, err);
+        }
     }
-    return MLXR_OK;
+    if (st == MLXR_OK) out->n = n;
+    return st;
 }
 
 /* Ids are the vocabulary's where it has the token, else those that follow it: as the reference, which does not
  * look at the file's own "id". */
-mlxr_status tok_added_build(mlxr_tokenizer *tok, const json_t *added, const char *file, mlxr_error *err)
+mlxr_status tok_added_build(mlxr_tokenizer *tok, const tok_added_list *list, mlxr_error *err)
 {
     tok_added_vocab *a = &tok->added;
-    tok_cfg c = tok_cfg_root(added, file, "added_tokens");
     tok_scratch *sc = NULL;
-    uint32_t next_id = tok->model.vocab.n_entries, n_ids = tok->model.vocab.n_ids;
-    size_t n = 0, old;
+    uint32_t next_id = tok->model.vocab.n_tokens, n_ids = tok->model.vocab.n_ids;
+    size_t n = list->n, old;
     mlxr_status st = MLXR_OK;
 
     if (tok->model.type == TOK_UNIGRAM) next_id = n_ids;
-    if (!tok_cfg_is_null(&c) && (st = tok_cfg_array(&c, &n, err)) != MLXR_OK) return st;
     a->tokens = mlxr_calloc_array(n, sizeof *a->tokens);
     if (!a->tokens) return mlxr_fail_nomem(err, "tokenizer: added tokens");
     sc = tok_scratch_take(tok, 0);
     if (!sc) return mlxr_fail_nomem(err, "tokenizer: added tokens");
     for (size_t i = 0; i < n; i++) {
-        tok_cfg item = tok_cfg_at(&c, i);
         tok_added *t = &a->tokens[a->n];
         int32_t id;
         char *copy;
-        if ((st = read_token(t, &item, err)) != MLXR_OK) goto done;
+        *t = list->tokens[i];
         if (t->content.n == 0) continue;
         copy = mlxr_arena_strndup(&tok->arena, t->content.s, t->content.n);
         if (!copy) {
@@ -265,6 +283,7 @@ bool tok_find_next(tok_find *f, tok_piece *out)
                 do begin--;
                 while (((unsigned char)s[begin] & 0xc0u) == 0x80u);
             }
+            if (begin < f->done) begin = f->done;
         }
         if (t->flags & TOK_ADDED_RSTRIP) {
             while (end < n) {
@@ -272,6 +291,10 @@ bool tok_find_next(tok_find *f, tok_piece *out)
                 if (!(tok_unicode(tok_next(&next)) & TOK_U_SPACE)) break;
                 end = (size_t)(next - s);
             }
+        }
+        if (end <= begin) { /* all of it went to the token before, which took the white space on its right */
+            f->done = end;
+            continue;
         }
         f->held = part(&f->text, begin, end, (int32_t)t->id);
         if (f->done < begin) {

@@ -106,8 +106,8 @@ static mlxr_status build_padding(tok_padding *p, const json_t *config, const cha
     return MLXR_OK;
 }
 
-mlxr_status tok_build(mlxr_tokenizer *tok, const json_t *config, const tok_source *src, const char *file,
-                      mlxr_error *err)
+mlxr_status tok_build(mlxr_tokenizer *tok, const json_t *config, const tok_source *src,
+                      const tok_added_list *added, const char *file, mlxr_error *err)
 {
     tok_cfg root = tok_cfg_root(config, file, "");
     tok_str version = {"1.0", 3};
@@ -142,5 +142,5 @@ mlxr_status tok_build(mlxr_tokenizer *tok, const json_t *config, const tok_sourc
             }
         }
     }
-    return tok_added_build(tok, json_object_get(config, "added_tokens"), file, err);
+    return tok_added_build(tok, added, err);
 }

@@ -138,9 +138,11 @@ mlxr_status tok_cfg_pattern(tok_pattern **out, const tok_cfg *c, const char *key
 {
     tok_cfg v = tok_cfg_get(c, key), s = tok_cfg_get(&v, "String"), r = tok_cfg_get(&v, "Regex");
     const json_t *j = s.j ? s.j : r.j;
+    char what[480];
     if (!json_is_object(v.j) || json_object_size(v.j) != 1 || !json_is_string(j))
         return tok_cfg_wrong(&v, "an object with \"String\" or \"Regex\" and a text", err);
-    return tok_pattern_create(out, json_string_value(j), json_string_length(j), j == r.j, v.path, err);
+    snprintf(what, sizeof what, "%.300s: %s", c->file, v.path);
+    return tok_pattern_create(out, json_string_value(j), json_string_length(j), j == r.j, what, err);
 }
 
 mlxr_status tok_cfg_type(size_t *out, const tok_cfg *c, const char *what, const char *const *names, size_t n,

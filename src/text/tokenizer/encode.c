@@ -8,7 +8,6 @@
 #include "text/tokenizer/tokenizer.h"
 
 enum { CACHE_FROM_BYTES = 64 }; /* shorter texts are not worth its pages */
-#define ADDED_SPLIT 0x80000000u
 
 bool tok_ids_append(tok_ids *ids, const uint32_t *src, size_t n)
 {
@@ -45,8 +44,8 @@ void tok_scratch_free(tok_scratch *sc)
     free(sc->matches);
     free(sc->ids.data);
     free(sc->start.data);
-    free(sc->splits.data);
     free(sc->first.data);
+    free(sc->front);
     free(sc->symbols);
     free(sc->heap);
     free(sc->lattice);
@@ -62,7 +61,11 @@ static tok_scratch *scratch_new(const mlxr_tokenizer *tok)
     if (!sc) return NULL;
     sc->stage = mlxr_calloc_array(n, sizeof *sc->stage);
     sc->matches = mlxr_calloc_array(n, sizeof *sc->matches);
-    if (!sc->stage || !sc->matches) {
+    if (tok->model.type == TOK_BPE) {
+        sc->front = mlxr_malloc_array((size_t)1 << TOK_FRONT_BITS, sizeof *sc->front);
+        if (sc->front) memset(sc->front, 0xff, sizeof *sc->front << TOK_FRONT_BITS);
+    }
+    if (!sc->stage || !sc->matches || (tok->model.type == TOK_BPE && !sc->front)) {
         tok_scratch_free(sc);
         return NULL;
     }
@@ -94,7 +97,7 @@ tok_scratch *tok_scratch_take(const mlxr_tokenizer *tok, size_t n_text)
             sc->cache_long = NULL;
         }
     }
-    sc->ids.n = sc->splits.n = sc->first.n = 0;
+    sc->ids.n = sc->first.n = 0;
     return sc;
 }
 
@@ -265,34 +268,18 @@ mlxr_status tok_model_word(const tok_model *m, tok_scratch *sc, const char *s, s
 typedef struct encoding {
     const mlxr_tokenizer *tok;
     tok_scratch *sc;
-    size_t limit; /* truncation on the right: enough once so many ids are there */
-    bool note_splits, enough;
 } encoding;
 
 static mlxr_status emit_word(void *ud, const char *s, size_t n, mlxr_error *err)
 {
-    encoding *e = ud;
-    uint32_t end;
-    mlxr_status st = tok_model_word(&e->tok->model, e->sc, s, n, err);
-
-    if (st != MLXR_OK) return st;
-    if (e->sc->ids.n >= e->limit) {
-        e->enough = true;
-        return MLXR_E_CANCELLED; /* out of the pre-tokenizer; no error to the caller */
-    }
-    end = (uint32_t)e->sc->ids.n;
-    if (e->note_splits && !tok_ids_append(&e->sc->splits, &end, 1))
-        return mlxr_fail_nomem(err, "tokenizer: splits");
-    return MLXR_OK;
+    const encoding *e = ud;
+    return tok_model_word(&e->tok->model, e->sc, s, n, err);
 }
 
 static mlxr_status added_token(encoding *e, int32_t id, mlxr_error *err)
 {
-    uint32_t u = (uint32_t)id, end;
-    bool ok = tok_ids_append(&e->sc->ids, &u, 1);
-    end = (uint32_t)e->sc->ids.n | ADDED_SPLIT;
-    if (ok && e->note_splits) ok = tok_ids_append(&e->sc->splits, &end, 1);
-    return ok ? MLXR_OK : mlxr_fail_nomem(err, "tokenizer: ids");
+    uint32_t u = (uint32_t)id;
+    return tok_ids_append(&e->sc->ids, &u, 1) ? MLXR_OK : mlxr_fail_nomem(err, "tokenizer: ids");
 }
 
 static mlxr_status encode_piece(encoding *e, tok_piece piece, mlxr_error *err)
@@ -315,32 +302,16 @@ static mlxr_status encode_piece(encoding *e, tok_piece piece, mlxr_error *err)
     return st;
 }
 
-/* Truncation on the left tokenizes splits from the last one until there are enough ids: the others' are dropped. */
-static void drop_left(tok_scratch *sc, size_t most)
-{
-    size_t i = sc->splits.n, n = sc->ids.n, from = n;
-    while (i-- > 0) {
-        bool added = sc->splits.data[i] & ADDED_SPLIT;
-        from = i ? sc->splits.data[i - 1] & ~ADDED_SPLIT : 0;
-        if (!added && n - from >= most) break;
-    }
-    memmove(sc->ids.data, sc->ids.data + from, (n - from) * sizeof *sc->ids.data);
-    sc->ids.n = n - from;
-}
-
 mlxr_status tok_encode_text(const mlxr_tokenizer *tok, tok_scratch *sc, const char *text, size_t n,
-                            int i_sequence, mlxr_error *err)
+                            mlxr_error *err)
 {
-    const tok_truncation *t = &tok->truncation;
-    bool limited = t->on && (t->strategy != TOK_ONLY_SECOND || i_sequence != 0);
-    encoding e = {.tok = tok, .sc = sc, .limit = limited && !t->left ? t->max_length : SIZE_MAX};
+    encoding e = {.tok = tok, .sc = sc};
     tok_find find;
     tok_piece p;
     mlxr_status st = MLXR_OK;
 
-    e.note_splits = limited && t->left;
-    sc->ids.n = sc->splits.n = 0;
-    tok_find_begin(&find, &tok->added.plain, (tok_piece){.s = text, .n = n, .zero = n, .id = -1});
+    sc->ids.n = 0;
+    tok_find_begin(&find, &tok->added.plain, (tok_piece){.s = text, .n = n, .id = -1});
     while (st == MLXR_OK && tok_find_next(&find, &p)) {
         if (p.id >= 0) {
             st = added_token(&e, p.id, err);
@@ -349,7 +320,5 @@ mlxr_status tok_encode_text(const mlxr_tokenizer *tok, tok_scratch *sc, const ch
             st = encode_piece(&e, p, err);
         }
     }
-    if (st == MLXR_E_CANCELLED && e.enough) st = MLXR_OK;
-    if (st == MLXR_OK && e.note_splits && sc->ids.n) drop_left(sc, t->max_length);
     return st;
 }

@@ -1,110 +1,186 @@
-/* Reads tokenizer.json in one pass of yajl's events: the vocabulary and the merges, which are nearly all of the
- * file, go to flat arrays of strings that point into the text; the rest becomes a small jansson tree. */
-#include <limits.h>
+/* Reads tokenizer.json in one pass. The file is nearly all vocabulary and merges, up to hundreds of thousands of
+ * strings in up to tens of MB: they go to flat arrays of strings that point into the text (or, where they had
+ * escapes, into an arena). All the rest becomes a small jansson tree. The grammar is RFC 8259's; text must be
+ * UTF-8, lone surrogate escapes are refused, and nesting is bounded. */
 #include <math.h>
 #include <stdlib.h>
-#include <yajl/yajl_parse.h>
 
 #include "text/tokenizer/load.h"
 
 enum { MAX_DEPTH = 64 };
 
-typedef enum mode { MODE_TREE, MODE_VOCAB_MAP, MODE_VOCAB_LIST, MODE_MERGES } mode;
-
-typedef struct loader {
-    const char *text, *file;
-    size_t n_text, n_head;
+typedef struct reader {
+    const char *start, *s, *end, *file;
+    size_t n_head;
     mlxr_arena *arena;
     mlxr_error *err;
-    mlxr_status st;
     tok_source *src;
-    size_t cap_tokens, cap_merges, n_items; /* n_items: of the array that is open in a flat mode */
-    json_t *root, *stack[MAX_DEPTH];
-    char *keys[MAX_DEPTH];
-    size_t depth;
-    mode mode;
-    size_t inner; /* arrays open within a flat mode */
-    tok_str pair[2];
-    bool have_score;
-} loader;
+    size_t cap_tokens, cap_merges;
+} reader;
 
-static int fail(loader *l, mlxr_status st, const char *what)
+void tok_source_clear(tok_source *src)
 {
-    l->st = mlxr_fail(l->err, st, "tokenizer: %s: %s", l->file, what);
-    return 0;
+    free(src->tokens);
+    free(src->ids);
+    free(src->scores);
+    free(src->merges);
+    *src = (tok_source){0};
 }
 
-static int nomem(loader *l)
-{
-    l->st = mlxr_fail_nomem(l->err, l->file);
-    return 0;
-}
+/* ---- messages ---- */
 
-static int wrong(loader *l, const char *path, size_t i, const char *want)
+static mlxr_status syntax(reader *r, const char *want)
 {
-    l->st = mlxr_fail(l->err, MLXR_E_FORMAT, "tokenizer: %s: %s[%zu] must be %s", l->file, path, i, want);
-    return 0;
-}
-
-/* The string where it can stay: in the text, or, when it had escapes, in the arena. */
-static bool keep(loader *l, tok_str *out, const unsigned char *s, size_t n)
-{
-    const char *p = (const char *)s;
-    uintptr_t at = (uintptr_t)p, from = (uintptr_t)l->text;
-    if (n && !(at >= from && at < from + l->n_text)) {
-        p = mlxr_arena_strndup(l->arena, p, n);
-        if (!p) return false;
+    size_t line = 1, column = 1;
+    for (const char *p = r->start + r->n_head; p < r->s && p < r->end; p++) {
+        if (*p == '\n')
+            line++, column = 1;
+        else
+            column++;
     }
-    *out = (tok_str){n ? p : "", n};
-    return true;
+    return mlxr_fail(r->err, MLXR_E_FORMAT, "tokenizer: %s: line %zu, column %zu: %s", r->file, line, column,
+                     want);
 }
 
-static bool grow(void *array, size_t *cap, size_t want, size_t size)
+static mlxr_status nomem(reader *r)
 {
-    void **a = array, *p;
-    size_t c = *cap ? *cap : 1024;
-    while (c < want) c *= 2;
-    if (c == *cap) return true;
-    p = mlxr_realloc_array(*a, c, size);
-    if (!p) return false;
-    *a = p;
-    *cap = c;
-    return true;
+    return mlxr_fail_nomem(r->err, r->file);
 }
 
-static int add_token(loader *l, tok_str s, uint32_t id, double score)
+static mlxr_status wrong(reader *r, const char *path, size_t i, const char *want)
 {
-    tok_source *src = l->src;
-    if (src->n_tokens == l->cap_tokens) {
-        size_t cap = l->cap_tokens, cap2 = cap, cap3 = cap;
-        if (!grow(&src->tokens, &cap, src->n_tokens + 1, sizeof *src->tokens) ||
-            !grow(&src->ids, &cap2, src->n_tokens + 1, sizeof *src->ids) ||
-            (l->mode == MODE_VOCAB_LIST &&
-             !grow(&src->scores, &cap3, src->n_tokens + 1, sizeof *src->scores)))
-            return nomem(l);
-        l->cap_tokens = cap;
+    return mlxr_fail(r->err, MLXR_E_FORMAT, "tokenizer: %s: %s[%zu] must be %s", r->file, path, i, want);
+}
+
+/* ---- tokens of the grammar ---- */
+
+static inline void skip_space(reader *r)
+{
+    static const uint64_t spaces = 0x2020202020202020u;
+    const char *s = r->s;
+    for (;;) {
+        uint64_t w;
+        while (r->end - s >= 8 && (memcpy(&w, s, 8), w == spaces))
+            s += 8; /* indentation is most of the file */
+        while (s < r->end && (*s == ' ' || *s == '\n')) {
+            if (*s++ == '\n') break;
+        }
+        if (s < r->end && (*s == ' ' || *s == '\n' || *s == '\t' || *s == '\r')) {
+            if (*s == '\t' || *s == '\r') s++;
+            continue;
+        }
+        break;
     }
-    src->tokens[src->n_tokens] = s;
-    src->ids[src->n_tokens] = id;
-    if (l->mode == MODE_VOCAB_LIST) src->scores[src->n_tokens] = score;
-    src->n_tokens++;
+    r->s = s;
+}
+
+static inline bool take(reader *r, char c)
+{
+    skip_space(r);
+    if (r->s < r->end && *r->s == c) {
+        r->s++;
+        return true;
+    }
+    return false;
+}
+
+static int hex4(const char *s, uint32_t *out)
+{
+    uint32_t v = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = s[i];
+        int d = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
+        if (d < 0) return 0;
+        v = v << 4 | (uint32_t)d;
+    }
+    *out = v;
     return 1;
 }
 
-static int add_merge(loader *l, tok_str a, tok_str b)
+/* The rest of a string that has escapes: r->s is at the first. from: the string's start. */
+static mlxr_status string_with_escapes(reader *r, const char *from, tok_str *out)
 {
-    tok_source *src = l->src;
-    if (2 * src->n_merges + 2 > l->cap_merges &&
-        !grow(&src->merges, &l->cap_merges, 2 * src->n_merges + 2, sizeof *src->merges))
-        return nomem(l);
-    src->merges[2 * src->n_merges] = a;
-    src->merges[2 * src->n_merges + 1] = b;
-    src->n_merges++;
-    return 1;
+    const char *p = r->s;
+    char *to, *at;
+
+    while (p < r->end && *p != '"') p += *p == '\\' && r->end - p > 1 ? 2 : 1;
+    to = mlxr_arena_alloc(r->arena,
+                          (size_t)(p - from) + 1); /* an escape is never shorter than what it stands for */
+    if (!to) return nomem(r);
+    memcpy(to, from, (size_t)(r->s - from));
+    at = to + (r->s - from);
+    while (r->s < r->end && *r->s != '"') {
+        uint32_t cp, low;
+        char c = *r->s;
+        if ((unsigned char)c < 0x20) return syntax(r, "a control character in a string");
+        if (c != '\\') {
+            *at++ = c;
+            r->s++;
+            continue;
+        }
+        if (r->end - r->s < 2) break;
+        switch (r->s[1]) {
+        case 'n': *at++ = '\n'; break;
+        case 't': *at++ = '\t'; break;
+        case 'r': *at++ = '\r'; break;
+        case 'b': *at++ = '\b'; break;
+        case 'f': *at++ = '\f'; break;
+        case '"':
+        case '\\':
+        case '/': *at++ = r->s[1]; break;
+        case 'u':
+            if (r->end - r->s < 6 || !hex4(r->s + 2, &cp)) return syntax(r, "\\u must have four hex digits");
+            if (cp >= 0xd800 && cp < 0xdc00) {
+                if (r->end - r->s < 12 || r->s[6] != '\\' || r->s[7] != 'u' || !hex4(r->s + 8, &low) ||
+                    low < 0xdc00 || low >= 0xe000)
+                    return syntax(r, "a surrogate without its other half");
+                cp = 0x10000 + ((cp - 0xd800) << 10) + (low - 0xdc00);
+                r->s += 6;
+            } else if (cp >= 0xdc00 && cp < 0xe000) {
+                return syntax(r, "a surrogate without its other half");
+            }
+            at += mlxr_utf8_encode(at, cp);
+            r->s += 4;
+            break;
+        default: return syntax(r, "an escape that JSON does not have");
+        }
+        r->s += 2;
+    }
+    *out = (tok_str){to, (size_t)(at - to)};
+    return MLXR_OK;
 }
 
-/* A number as serde_json reads it without its float_roundtrip feature: up to 19 or 20 digits as an integer, then
- * one multiplication or division by a power of ten. The scores of a unigram model must be the reference's bits. */
+/* A string, its opening quote already read. */
+static inline mlxr_status string(reader *r, tok_str *out)
+{
+    const char *from = r->s, *p = from;
+    unsigned char high = 0;
+    mlxr_status st;
+
+    while (p < r->end && *p != '"' && *p != '\\' && (unsigned char)*p >= 0x20) high |= (unsigned char)*p++;
+    r->s = p;
+    if (p == r->end) return syntax(r, "a string does not end");
+    if (*p == '"') {
+        *out = (tok_str){from, (size_t)(p - from)};
+    } else {
+        if (*p != '\\') return syntax(r, "a control character in a string");
+        if ((st = string_with_escapes(r, from, out)) != MLXR_OK) return st;
+        if (r->s >= r->end) return syntax(r, "a string does not end");
+        high = 0x80;
+    }
+    if (high >= 0x80 && mlxr_utf8_valid(out->s, out->n) != out->n) {
+        r->s = from;
+        return syntax(r, "a string is not valid UTF-8");
+    }
+    r->s++;
+    return MLXR_OK;
+}
+
+/* A number as serde_json reads it without its float_roundtrip feature: the digits that fit an integer of 64 bits,
+ * then one multiplication or division by a power of ten. A unigram model's scores must be the reference's bits. */
 static double serde_number(const char *s, size_t n)
 {
     static const double p10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10,
@@ -128,13 +204,13 @@ static double serde_number(const char *s, size_t n)
             (__builtin_mul_overflow(v, (uint64_t)10, &next) || __builtin_add_overflow(next, d, &next)))
             full = true;
         if (full) {
-            if (!point) exponent++;
+            if (!point && exponent < 100000) exponent++;
             continue;
         }
         v = v * 10 + d;
         if (point) exponent--;
     }
-    if (i < n && (s[i] == 'e' || s[i] == 'E')) {
+    if (i < n) {
         bool down = false;
         i++;
         if (i < n && (s[i] == '+' || s[i] == '-')) down = s[i++] == '-';
@@ -142,7 +218,7 @@ static double serde_number(const char *s, size_t n)
         exponent += down ? -e : e;
     }
     f = (double)v;
-    while (exponent != 0 && f != 0) {
+    while (exponent != 0 && f != 0 && !isinf(f)) {
         long k = exponent < 0 ? -exponent : exponent;
         double p;
         if (k > 308) k = 308;
@@ -154,287 +230,306 @@ static double serde_number(const char *s, size_t n)
             f *= p;
             exponent -= k;
         }
-        if (isinf(f)) break;
     }
     return negative ? -f : f;
 }
 
-/* A value for the tree: into the open container, which takes the reference. */
-static int put(loader *l, json_t *v)
-{
-    json_t *up;
-    int rc;
-    if (!v) return nomem(l);
-    if (!l->depth) {
-        if (l->root) json_decref(l->root);
-        l->root = v;
-        return 1;
-    }
-    up = l->stack[l->depth - 1];
-    if (json_is_array(up))
-        rc = json_array_append_new(up, v);
-    else
-        rc = json_object_set_new(up, l->keys[l->depth - 1], v);
-    return rc == 0 ? 1 : nomem(l);
-}
+typedef struct number {
+    bool real;
+    int64_t i;
+    double f;
+} number;
 
-static int on_scalar(loader *l, json_t *v)
+static mlxr_status read_number(reader *r, number *out)
 {
-    if (l->mode == MODE_TREE) return put(l, v);
-    json_decref(v);
-    if (l->mode == MODE_MERGES) return wrong(l, "model.merges", l->n_items, "a string or a pair of strings");
-    if (l->mode == MODE_VOCAB_MAP) return wrong(l, "model.vocab", l->n_items, "an id");
-    return wrong(l, "model.vocab", l->n_items, "a token with its score");
-}
-
-static int on_null(void *ud)
-{
-    return on_scalar(ud, json_null());
-}
-
-static int on_boolean(void *ud, int v)
-{
-    return on_scalar(ud, json_boolean(v));
-}
-
-static int on_number(void *ud, const char *s, size_t n)
-{
-    loader *l = ud;
+    const char *from = r->s, *p = from, *digits;
     bool real = false;
-    long long v = 0;
+    uint64_t v = 0;
 
-    for (size_t i = 0; i < n; i++) real |= s[i] == '.' || s[i] == 'e' || s[i] == 'E';
-    if (l->mode == MODE_VOCAB_LIST && l->inner == 1 && l->pair[0].s && !l->have_score) {
-        l->have_score = true;
-        return add_token(l, l->pair[0], (uint32_t)l->n_items, serde_number(s, n));
+    if (p < r->end && *p == '-') p++;
+    digits = p;
+    for (; p < r->end && *p >= '0' && *p <= '9'; p++)
+        v = v < UINT64_MAX / 20 ? v * 10 + (uint64_t)(*p - '0') : UINT64_MAX;
+    if (p == digits || (*digits == '0' && p - digits > 1)) return syntax(r, "a value is missing");
+    if (p < r->end && *p == '.') {
+        const char *q = ++p;
+        real = true;
+        while (p < r->end && *p >= '0' && *p <= '9') p++;
+        if (p == q) return syntax(r, "a number ends in its point");
     }
-    if (!real) {
-        size_t i = s[0] == '-';
-        for (; i < n; i++) {
-            if (v > (LLONG_MAX - 9) / 10) {
-                real = true;
-                break;
-            }
-            v = v * 10 + (s[i] - '0');
-        }
-        if (s[0] == '-') v = -v;
+    if (p < r->end && (*p == 'e' || *p == 'E')) {
+        const char *q;
+        real = true;
+        p++;
+        if (p < r->end && (*p == '+' || *p == '-')) p++;
+        for (q = p; p < r->end && *p >= '0' && *p <= '9';) p++;
+        if (p == q) return syntax(r, "a number has no exponent");
     }
-    if (l->mode == MODE_VOCAB_MAP && !l->inner) {
-        if (real || v < 0 || v > INT32_MAX) {
-            l->st = mlxr_fail(l->err, MLXR_E_FORMAT, "tokenizer: %s: model.vocab: the id of \"%.*s\" is %.*s",
-                              l->file, l->pair[0].n < 100 ? (int)l->pair[0].n : 100, l->pair[0].s,
-                              n < 40 ? (int)n : 40, s);
-            return 0;
-        }
-        return add_token(l, l->pair[0], (uint32_t)v, 0);
-    }
-    return on_scalar(l, real ? json_real(serde_number(s, n)) : json_integer(v));
+    if (v > INT64_MAX) real = true;
+    *out = (number){.real = real};
+    if (!real) out->i = *from == '-' ? -(int64_t)v : (int64_t)v;
+    out->f = real ? serde_number(from, (size_t)(p - from)) : (double)out->i;
+    r->s = p;
+    return MLXR_OK;
 }
 
-static int on_string(void *ud, const unsigned char *s, size_t n)
-{
-    loader *l = ud;
-    tok_str str;
+/* ---- the flat parts ---- */
 
-    if (l->mode == MODE_TREE) return put(l, json_stringn_nocheck((const char *)s, n));
-    if (!keep(l, &str, s, n)) return nomem(l);
-    if (l->mode == MODE_MERGES && l->inner == 0) { /* "left right" */
-        const char *space = memchr(str.s, ' ', str.n);
+static mlxr_status grow(reader *r, void *array, size_t cap, size_t size)
+{
+    void **a = array, *p = mlxr_realloc_array(*a, cap, size);
+    if (!p) return nomem(r);
+    *a = p;
+    return MLXR_OK;
+}
+
+static mlxr_status add_token(reader *r, tok_str s, uint32_t id, const double *score)
+{
+    tok_source *src = r->src;
+    mlxr_status st;
+    if (src->n_tokens == r->cap_tokens) {
+        size_t cap = r->cap_tokens ? 2 * r->cap_tokens : 4096;
+        if ((st = grow(r, &src->tokens, cap, sizeof *src->tokens)) != MLXR_OK) return st;
+        if ((st = grow(r, &src->ids, cap, sizeof *src->ids)) != MLXR_OK) return st;
+        if (score && (st = grow(r, &src->scores, cap, sizeof *src->scores)) != MLXR_OK) return st;
+        r->cap_tokens = cap;
+    }
+    src->tokens[src->n_tokens] = s;
+    src->ids[src->n_tokens] = id;
+    if (score) src->scores[src->n_tokens] = *score;
+    src->n_tokens++;
+    return MLXR_OK;
+}
+
+/* {"token": id, ...}, the brace read. */
+static mlxr_status vocab_map(reader *r)
+{
+    mlxr_status st;
+    if (take(r, '}')) return MLXR_OK;
+    do {
+        tok_str key;
+        number v;
+        if (!take(r, '"')) return syntax(r, "a key must begin here");
+        if ((st = string(r, &key)) != MLXR_OK) return st;
+        if (!take(r, ':')) return syntax(r, "a colon must be here");
+        skip_space(r);
+        v.real = true;
+        if (r->s < r->end && *r->s >= '0' && *r->s <= '9' && (st = read_number(r, &v)) != MLXR_OK) return st;
+        if (v.real || v.i > INT32_MAX)
+            return mlxr_fail(r->err, MLXR_E_FORMAT,
+                             "tokenizer: %s: model.vocab: the id of \"%.*s\" is no integer from 0 to %d",
+                             r->file, key.n < 100 ? (int)key.n : 100, key.s, INT32_MAX);
+        if ((st = add_token(r, key, (uint32_t)v.i, NULL)) != MLXR_OK) return st;
+    } while (take(r, ','));
+    return take(r, '}') ? MLXR_OK : syntax(r, "a comma or } must be here");
+}
+
+/* [["token", score], ...], the bracket read. */
+static mlxr_status vocab_list(reader *r)
+{
+    static const char want[] = "a token with its score";
+    mlxr_status st;
+    if (take(r, ']')) return MLXR_OK;
+    do {
+        size_t i = r->src->n_tokens;
+        tok_str token;
+        number v;
+        if (i > INT32_MAX || !take(r, '[') || !take(r, '"')) return wrong(r, "model.vocab", i, want);
+        if ((st = string(r, &token)) != MLXR_OK) return st;
+        if (!take(r, ',')) return wrong(r, "model.vocab", i, want);
+        skip_space(r);
+        if (r->s == r->end || (*r->s != '-' && (*r->s < '0' || *r->s > '9')))
+            return wrong(r, "model.vocab", i, want);
+        if ((st = read_number(r, &v)) != MLXR_OK) return st;
+        if (!take(r, ']')) return wrong(r, "model.vocab", i, want);
+        if ((st = add_token(r, token, (uint32_t)i, &v.f)) != MLXR_OK) return st;
+    } while (take(r, ','));
+    return take(r, ']') ? MLXR_OK : syntax(r, "a comma or ] must be here");
+}
+
+/* ["left right", ...] or [["left", "right"], ...], the bracket read. */
+static mlxr_status merge_list(reader *r)
+{
+    static const char want[] = "two tokens: a string with one space, or a pair of strings";
+    tok_source *src = r->src;
+    mlxr_status st;
+    if (take(r, ']')) return MLXR_OK;
+    for (size_t i = 0;; i++) {
         tok_str a, b;
-        if (str.n >= 8 && memcmp(str.s, "#version", 8) == 0) return 1;
-        if (!space) return wrong(l, "model.merges", l->n_items, "two tokens and a space between them");
-        a = (tok_str){str.s, (size_t)(space - str.s)};
-        b = (tok_str){space + 1, str.n - a.n - 1};
-        if (memchr(b.s, ' ', b.n))
-            return wrong(l, "model.merges", l->n_items, "two tokens and one space between them");
-        l->n_items++;
-        return add_merge(l, a, b);
-    }
-    if (l->mode == MODE_MERGES && l->inner == 1 && !l->pair[1].s) {
-        l->pair[l->pair[0].s != NULL] = str;
-        return 1;
-    }
-    if (l->mode == MODE_VOCAB_LIST && l->inner == 1 && !l->pair[0].s) {
-        l->pair[0] = str;
-        return 1;
-    }
-    return on_scalar(l, json_null());
-}
-
-static int on_key(void *ud, const unsigned char *s, size_t n)
-{
-    loader *l = ud;
-    if (l->mode == MODE_VOCAB_MAP) return keep(l, &l->pair[0], s, n) ? 1 : nomem(l);
-    free(l->keys[l->depth - 1]);
-    l->keys[l->depth - 1] = mlxr_strndup((const char *)s, n);
-    return l->keys[l->depth - 1] ? 1 : nomem(l);
-}
-
-static int open_container(loader *l, json_t *v)
-{
-    if (!v) return nomem(l);
-    if (l->depth == MAX_DEPTH) {
-        json_decref(v);
-        return fail(l, MLXR_E_LIMIT, "nested too deep");
-    }
-    if (!put(l, v)) return 0;
-    l->stack[l->depth++] = v;
-    return 1;
-}
-
-/* Whether the value that begins is model.NAME. */
-static bool is_model(const loader *l, const char *name)
-{
-    return l->depth == 2 && json_is_object(l->stack[0]) && json_is_object(l->stack[1]) &&
-           strcmp(l->keys[0], "model") == 0 && strcmp(l->keys[1], name) == 0;
-}
-
-static void restart(loader *l, mode m)
-{
-    l->mode = m;
-    l->n_items = l->inner = 0;
-    if (m == MODE_MERGES)
-        l->src->n_merges = 0;
-    else
-        l->src->n_tokens = 0;
-}
-
-static int on_start_map(void *ud)
-{
-    loader *l = ud;
-    if (l->mode != MODE_TREE) return on_scalar(l, json_null());
-    if (is_model(l, "vocab")) {
-        if (l->src->scores) return fail(l, MLXR_E_FORMAT, "model.vocab is there twice");
-        restart(l, MODE_VOCAB_MAP);
-        return 1;
-    }
-    return open_container(l, json_object());
-}
-
-static int close_container(loader *l)
-{
-    free(l->keys[--l->depth]);
-    l->keys[l->depth] = NULL;
-    return 1;
-}
-
-static int on_end_map(void *ud)
-{
-    loader *l = ud;
-    if (l->mode == MODE_VOCAB_MAP) {
-        l->mode = MODE_TREE;
-        return put(l, json_object());
-    }
-    return close_container(l);
-}
-
-static int on_start_array(void *ud)
-{
-    loader *l = ud;
-    if (l->mode == MODE_VOCAB_LIST || l->mode == MODE_MERGES) {
-        if (l->inner) return on_scalar(l, json_null());
-        l->inner = 1;
-        l->pair[0] = l->pair[1] = (tok_str){0};
-        l->have_score = false;
-        return 1;
-    }
-    if (l->mode == MODE_VOCAB_MAP) return on_scalar(l, json_null());
-    if (is_model(l, "vocab")) {
-        if (l->src->n_tokens) return fail(l, MLXR_E_FORMAT, "model.vocab is there twice");
-        restart(l, MODE_VOCAB_LIST);
-        if (!l->src->scores) {
-            size_t cap = 0;
-            if (!grow(&l->src->scores, &cap, l->cap_tokens + 1, sizeof *l->src->scores)) return nomem(l);
+        if (take(r, '[')) {
+            if (!take(r, '"')) return wrong(r, "model.merges", i, want);
+            if ((st = string(r, &a)) != MLXR_OK) return st;
+            if (!take(r, ',') || !take(r, '"')) return wrong(r, "model.merges", i, want);
+            if ((st = string(r, &b)) != MLXR_OK) return st;
+            if (!take(r, ']')) return wrong(r, "model.merges", i, want);
+        } else if (take(r, '"')) {
+            const char *space;
+            if ((st = string(r, &a)) != MLXR_OK) return st;
+            space = memchr(a.s, ' ', a.n);
+            if (a.n >= 8 && memcmp(a.s, "#version", 8) == 0) goto next;
+            if (!space || memchr(space + 1, ' ', (size_t)(a.s + a.n - space - 1)))
+                return wrong(r, "model.merges", i, want);
+            b = (tok_str){space + 1, (size_t)(a.s + a.n - space - 1)};
+            a.n = (size_t)(space - a.s);
+        } else {
+            return wrong(r, "model.merges", i, want);
         }
-        return 1;
+        if (src->n_merges == r->cap_merges) {
+            size_t cap = r->cap_merges ? 2 * r->cap_merges : 4096;
+            if ((st = grow(r, &src->merges, 2 * cap, sizeof *src->merges)) != MLXR_OK) return st;
+            r->cap_merges = cap;
+        }
+        src->merges[2 * src->n_merges] = a;
+        src->merges[2 * src->n_merges + 1] = b;
+        src->n_merges++;
+    next:
+        if (!take(r, ',')) break;
     }
-    if (is_model(l, "merges")) {
-        restart(l, MODE_MERGES);
-        return 1;
-    }
-    return open_container(l, json_array());
+    return take(r, ']') ? MLXR_OK : syntax(r, "a comma or ] must be here");
 }
 
-static int on_end_array(void *ud)
+/* ---- the tree ---- */
+
+static mlxr_status value(reader *r, json_t **out, unsigned depth, const char *path);
+
+/* Whether the value that begins is one of the flat ones; it is then read, and stands empty in the tree. */
+static mlxr_status flat(reader *r, const char *path, json_t **out, bool *is)
 {
-    loader *l = ud;
-    if (l->mode == MODE_TREE) return close_container(l);
-    if (!l->inner) {
-        l->mode = MODE_TREE;
-        return put(l, json_array());
+    tok_source *src = r->src;
+    mlxr_status st = MLXR_OK;
+    *is = true;
+    if (strcmp(path, "model.vocab") == 0 && (take(r, '{') || take(r, '['))) {
+        bool map = r->s[-1] == '{';
+        src->n_tokens = 0;
+        if (r->cap_tokens && map == (src->scores != NULL))
+            return syntax(r, "model.vocab is there twice, in two forms");
+        st = map ? vocab_map(r) : vocab_list(r);
+        *out = map ? json_object() : json_array();
+    } else if (strcmp(path, "model.merges") == 0 && take(r, '[')) {
+        src->n_merges = 0;
+        st = merge_list(r);
+        *out = json_array();
+    } else {
+        *is = false;
+        return MLXR_OK;
     }
-    l->inner = 0;
-    if (l->mode == MODE_MERGES) {
-        if (!l->pair[1].s) return wrong(l, "model.merges", l->n_items, "a pair of strings");
-        l->n_items++;
-        return add_merge(l, l->pair[0], l->pair[1]);
-    }
-    if (!l->have_score) return wrong(l, "model.vocab", l->n_items, "a token with its score");
-    l->n_items++;
-    return 1;
+    return st != MLXR_OK ? st : *out ? MLXR_OK : nomem(r);
 }
 
-static mlxr_status syntax_error(loader *l, yajl_handle h)
+static mlxr_status object(reader *r, json_t *o, unsigned depth, const char *path)
 {
-    size_t at = yajl_get_bytes_consumed(h), line = 1, column = 1;
-    unsigned char *text = yajl_get_error(h, 0, (const unsigned char *)l->text, l->n_text);
-    const char *why = text ? (const char *)text : "malformed";
+    mlxr_status st;
+    if (take(r, '}')) return MLXR_OK;
+    do {
+        tok_str key;
+        json_t *v = NULL;
+        char *name;
+        const char *below = "";
+        if (!take(r, '"')) return syntax(r, "a key must begin here");
+        if ((st = string(r, &key)) != MLXR_OK) return st;
+        if (!take(r, ':')) return syntax(r, "a colon must be here");
+        if (depth == 1 && key.n == 5 && memcmp(key.s, "model", 5) == 0) below = "model";
+        if (depth == 2 && strcmp(path, "model") == 0 && key.n == 5 && memcmp(key.s, "vocab", 5) == 0)
+            below = "model.vocab";
+        if (depth == 2 && strcmp(path, "model") == 0 && key.n == 6 && memcmp(key.s, "merges", 6) == 0)
+            below = "model.merges";
+        if ((st = value(r, &v, depth, below)) != MLXR_OK) {
+            json_decref(v);
+            return st;
+        }
+        name = mlxr_strndup(key.s, key.n); /* jansson 2.12 has no keys by length: one with a NUL ends there */
+        if (!name) json_decref(v);
+        if (!name || json_object_set_new_nocheck(o, name, v) != 0) {
+            free(name);
+            return nomem(r);
+        }
+        free(name);
+    } while (take(r, ','));
+    return take(r, '}') ? MLXR_OK : syntax(r, "a comma or } must be here");
+}
+
+static mlxr_status array(reader *r, json_t *a, unsigned depth)
+{
+    mlxr_status st;
+    if (take(r, ']')) return MLXR_OK;
+    do {
+        json_t *v = NULL;
+        if ((st = value(r, &v, depth, "")) != MLXR_OK) {
+            json_decref(v);
+            return st;
+        }
+        if (json_array_append_new(a, v) != 0) return nomem(r);
+    } while (take(r, ','));
+    return take(r, ']') ? MLXR_OK : syntax(r, "a comma or ] must be here");
+}
+
+static bool word(reader *r, const char *w)
+{
+    size_t n = strlen(w);
+    if ((size_t)(r->end - r->s) < n || memcmp(r->s, w, n) != 0) return false;
+    r->s += n;
+    return true;
+}
+
+/* *out may be set on failure too: it is what was read so far, for the caller to free. */
+static mlxr_status value(reader *r, json_t **out, unsigned depth, const char *path)
+{
+    tok_str s;
+    number n;
+    bool is;
     mlxr_status st;
 
-    for (size_t i = l->n_head; i < at && i < l->n_text; i++) {
-        if (l->text[i] == '\n')
-            line++, column = 1;
-        else
-            column++;
+    if (depth == MAX_DEPTH)
+        return mlxr_fail(r->err, MLXR_E_LIMIT, "tokenizer: %s: nested deeper than %d", r->file, MAX_DEPTH);
+    if ((st = flat(r, path, out, &is)) != MLXR_OK || is) return st;
+    skip_space(r);
+    if (take(r, '{')) {
+        *out = json_object();
+        return *out ? object(r, *out, depth + 1, path) : nomem(r);
     }
-    st = mlxr_fail(l->err, MLXR_E_FORMAT, "tokenizer: %s: line %zu, column %zu: %.*s", l->file, line, column,
-                   (int)strcspn(why, "\n"), why);
-    if (text) yajl_free_error(h, text);
-    return st;
-}
-
-void tok_source_clear(tok_source *src)
-{
-    free(src->tokens);
-    free(src->ids);
-    free(src->scores);
-    free(src->merges);
-    *src = (tok_source){0};
+    if (take(r, '[')) {
+        *out = json_array();
+        return *out ? array(r, *out, depth + 1) : nomem(r);
+    }
+    if (take(r, '"')) {
+        if ((st = string(r, &s)) != MLXR_OK) return st;
+        *out = json_stringn_nocheck(s.s, s.n);
+    } else if (word(r, "true")) {
+        *out = json_true();
+    } else if (word(r, "false")) {
+        *out = json_false();
+    } else if (word(r, "null")) {
+        *out = json_null();
+    } else {
+        if ((st = read_number(r, &n)) != MLXR_OK) return st;
+        if (n.real && isinf(n.f)) return syntax(r, "a number is too large");
+        *out = n.real ? json_real(n.f) : json_integer(n.i);
+    }
+    return *out ? MLXR_OK : nomem(r);
 }
 
 mlxr_status tok_load_json(json_t **config, tok_source *src, mlxr_arena *arena, const char *text, size_t n,
                           size_t n_head, const char *file, mlxr_error *err)
 {
-    static const yajl_callbacks callbacks = {.yajl_null = on_null,
-                                             .yajl_boolean = on_boolean,
-                                             .yajl_number = on_number,
-                                             .yajl_string = on_string,
-                                             .yajl_start_map = on_start_map,
-                                             .yajl_map_key = on_key,
-                                             .yajl_end_map = on_end_map,
-                                             .yajl_start_array = on_start_array,
-                                             .yajl_end_array = on_end_array};
-    loader l = {
-        .text = text, .file = file, .n_text = n, .n_head = n_head, .arena = arena, .err = err, .src = src};
-    yajl_handle h = yajl_alloc(&callbacks, NULL, &l);
-    yajl_status ys;
-    mlxr_status st = MLXR_OK;
+    reader r = {.start = text,
+                .s = text,
+                .end = text + n,
+                .file = file,
+                .n_head = n_head,
+                .arena = arena,
+                .err = err,
+                .src = src};
+    json_t *root = NULL;
+    mlxr_status st = value(&r, &root, 0, "");
 
     *config = NULL;
-    if (!h) return mlxr_fail_nomem(err, file);
-    ys = yajl_parse(h, (const unsigned char *)text, n);
-    if (ys == yajl_status_ok) ys = yajl_complete_parse(h);
-    if (l.st != MLXR_OK)
-        st = l.st;
-    else if (ys != yajl_status_ok)
-        st = syntax_error(&l, h);
-    else if (!json_is_object(l.root))
+    skip_space(&r);
+    if (st == MLXR_OK && r.s < r.end) st = syntax(&r, "something follows the file's value");
+    if (st == MLXR_OK && !json_is_object(root))
         st = mlxr_fail(err, MLXR_E_FORMAT, "tokenizer: %s: is not a JSON object", file);
-    yajl_free(h);
-    for (size_t i = 0; i < MAX_DEPTH; i++) free(l.keys[i]);
     if (st == MLXR_OK)
-        *config = l.root;
+        *config = root;
     else
-        json_decref(l.root);
+        json_decref(root);
     return st;
 }

@@ -238,7 +238,7 @@ static mlxr_status open_bpe(mlxr_tokenizer *tok, const char *dir, const char *vo
     }
     if ((st = collect_added(added, dir, config, err)) != MLXR_OK) goto done;
     json_object_set(root, "added_tokens", added);
-    st = tok_build(tok, root, &src, vocab, err);
+    st = tok_build_all(tok, root, &src, vocab, err);
 done:
     tok_source_clear(&src);
     json_decref(root);
@@ -317,7 +317,7 @@ static mlxr_status open_wordpiece(mlxr_tokenizer *tok, const char *dir, const ch
         }
     }
     json_object_set(root, "added_tokens", added);
-    if (st == MLXR_OK) st = tok_build(tok, root, &src, vocab, err);
+    if (st == MLXR_OK) st = tok_build_all(tok, root, &src, vocab, err);
 done:
     tok_source_clear(&src);
     json_decref(root);
@@ -343,6 +343,8 @@ mlxr_status tok_open_folder(mlxr_tokenizer *tok, const char *dir, mlxr_error *er
         st = open_bpe(tok, dir, vocab, merges, err);
     else if (mlxr_path_is_file(words))
         st = open_wordpiece(tok, dir, words, err);
+    else if (mlxr_path_is_file(pieces))
+        st = tok_open_sentencepiece(tok, pieces, err);
     else
         st = mlxr_fail(err, MLXR_E_NOT_FOUND,
                        "tokenizer: %s: none of tokenizer.json, vocab.json with merges.txt, vocab.txt or "

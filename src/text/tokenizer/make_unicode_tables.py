@@ -103,6 +103,8 @@ def grapheme_classes(assigned):
                 control.add(c)
             elif y.normalize_str("\u0915\u094d" + ch + "\u0300") == "\u0915\u094dY\u0300":
                 consonant.add(c)
+    if consonant:
+        consonant.add(0x915)  # the probe itself
     kha = charsmap({"\u0916": "Y"})
     for c in extend:
         if kha.normalize_str("\u0915" + chr(c) + "\u0916\u0300") == "\u0915" + chr(c) + "Y\u0300":

@@ -14,9 +14,8 @@ static inline uint64_t mix(uint64_t key, uint64_t seed)
     return (uint64_t)r ^ (uint64_t)(r >> 64);
 }
 
-static inline const tok_merge *find_merge(const tok_bpe *b, uint32_t left, uint32_t right)
+static const tok_merge *find_merge(const tok_bpe *b, uint64_t key)
 {
-    uint64_t key = (uint64_t)left << 32 | right;
     uint32_t i = (uint32_t)mix(key, b->seed) & b->merge_mask;
     for (;; i = (i + 1) & b->merge_mask) {
         if (b->merges[i].key == key) return &b->merges[i];
@@ -24,14 +23,69 @@ static inline const tok_merge *find_merge(const tok_bpe *b, uint32_t left, uint3
     }
 }
 
+/* The merge of a pair, of rank UINT32_MAX if there is none. The table is larger than the processor's caches and
+ * most pairs of a text are few: a small copy of what was asked for last stands before it. */
+static inline tok_merge look_up(const tok_bpe *b, tok_merge *front, uint32_t left, uint32_t right)
+{
+    uint64_t key = (uint64_t)left << 32 | right;
+    tok_merge *e = &front[(key ^ key >> 29) * 0x9e3779b97f4a7c15u >> (64 - TOK_FRONT_BITS)];
+    if (e->key != key) {
+        const tok_merge *m = find_merge(b, key);
+        *e = (tok_merge){key, m ? m->rank : UINT32_MAX, m ? m->id : 0};
+    }
+    return *e;
+}
+
 /* ---- building ---- */
+
+/* What merge i makes of its pair of looked-up tokens. Files list merges by what they make, in the vocabulary's
+ * order: the token made last, or the one after it, is tried before searching. */
+static mlxr_status made_of(const tok_model *m, size_t i, const tok_lookup pair[2], uint32_t *last,
+                           uint32_t *out, const char *file, mlxr_error *err)
+{
+    const tok_str l = pair[0].s, r = pair[1].s, missing = pair[0].id < 0 ? l : r;
+    size_t n_prefix = m->bpe.prefix.n;
+    tok_str tail;
+    int32_t id;
+
+    if (pair[0].id < 0 || pair[1].id < 0)
+        return mlxr_fail(err, MLXR_E_FORMAT,
+                         "tokenizer: %s: model.merges[%zu]: \"%.*s\" is not in the vocabulary", file, i,
+                         missing.n < 100 ? (int)missing.n : 100, missing.s);
+    if (r.n < n_prefix)
+        return mlxr_fail(
+            err, MLXR_E_FORMAT,
+            "tokenizer: %s: model.merges[%zu]: \"%.*s\" is shorter than continuing_subword_prefix", file, i,
+            r.n < 100 ? (int)r.n : 100, r.s);
+    tail = (tok_str){r.s + n_prefix, r.n - n_prefix};
+    for (uint32_t guess = *last; guess < *last + 2; guess++) {
+        tok_str t = tok_vocab_token(&m->vocab, guess);
+        if (t.n == l.n + tail.n && t.s && memcmp(t.s, l.s, l.n) == 0 &&
+            memcmp(t.s + l.n, tail.s, tail.n) == 0) {
+            *out = *last = guess;
+            return MLXR_OK;
+        }
+    }
+    id = tok_vocab_id2(&m->vocab, l, tail);
+    if (id < 0)
+        return mlxr_fail(err, MLXR_E_FORMAT,
+                         "tokenizer: %s: model.merges[%zu]: \"%.*s%.*s\" is not in the vocabulary", file, i,
+                         l.n < 100 ? (int)l.n : 100, l.s, tail.n < 100 ? (int)tail.n : 100, tail.s);
+    *out = *last = (uint32_t)id;
+    return MLXR_OK;
+}
 
 static mlxr_status build_merges(tok_model *m, mlxr_arena *arena, const tok_source *src, const char *file,
                                 mlxr_error *err)
 {
+    enum { BLOCK = 32 };
     tok_bpe *b = &m->bpe;
     size_t n_slots = 16;
     tok_merge *table;
+    tok_lookup l[2 * BLOCK];
+    uint64_t keys[BLOCK];
+    uint32_t made[BLOCK], at[BLOCK], last = 0;
+    mlxr_status st;
 
     if (src->n_merges > UINT32_MAX / 8)
         return mlxr_fail(err, MLXR_E_LIMIT, "tokenizer: %s: %zu merges are too many", file, src->n_merges);
@@ -42,36 +96,22 @@ static mlxr_status build_merges(tok_model *m, mlxr_arena *arena, const tok_sourc
     b->merges = table;
     b->merge_mask = (uint32_t)n_slots - 1;
     b->seed = m->vocab.seed;
-    for (size_t i = 0; i < src->n_merges; i++) {
-        tok_str l = src->merges[2 * i], r = src->merges[2 * i + 1], tail = r;
-        int32_t left = tok_vocab_id(&m->vocab, l.s, l.n), right = tok_vocab_id(&m->vocab, r.s, r.n), made;
-        uint64_t key;
-        uint32_t k;
-        tok_str missing = left < 0 ? l : r;
-        if (left >= 0 && right >= 0) {
-            if (r.n < b->prefix.n)
-                return mlxr_fail(
-                    err, MLXR_E_FORMAT,
-                    "tokenizer: %s: model.merges[%zu]: \"%.*s\" is shorter than continuing_subword_prefix",
-                    file, i, r.n < 100 ? (int)r.n : 100, r.s);
-            tail.s += b->prefix.n;
-            tail.n -= b->prefix.n;
-            made = tok_vocab_id2(&m->vocab, l, tail);
-            if (made < 0)
-                return mlxr_fail(err, MLXR_E_FORMAT,
-                                 "tokenizer: %s: model.merges[%zu]: \"%.*s%.*s\" is not in the vocabulary",
-                                 file, i, l.n < 100 ? (int)l.n : 100, l.s, tail.n < 100 ? (int)tail.n : 100,
-                                 tail.s);
-        } else {
-            return mlxr_fail(err, MLXR_E_FORMAT,
-                             "tokenizer: %s: model.merges[%zu]: \"%.*s\" is not in the vocabulary", file, i,
-                             missing.n < 100 ? (int)missing.n : 100, missing.s);
+    for (size_t i = 0; i < src->n_merges; i += BLOCK) {
+        size_t n = src->n_merges - i < BLOCK ? src->n_merges - i : BLOCK;
+        for (size_t k = 0; k < 2 * n; k++) l[k].s = src->merges[2 * i + k];
+        tok_vocab_lookup_many(&m->vocab, l, 2 * n);
+        for (size_t k = 0; k < n; k++)
+            if ((st = made_of(m, i + k, &l[2 * k], &last, &made[k], file, err)) != MLXR_OK) return st;
+        for (size_t k = 0; k < n; k++) {
+            keys[k] = (uint64_t)(uint32_t)l[2 * k].id << 32 | (uint32_t)l[2 * k + 1].id;
+            at[k] = (uint32_t)mix(keys[k], b->seed) & b->merge_mask;
+            __builtin_prefetch(&table[at[k]], 1);
         }
-        key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-        for (k = (uint32_t)mix(key, b->seed) & b->merge_mask;
-             table[k].key != UINT64_MAX && table[k].key != key;)
-            k = (k + 1) & b->merge_mask;
-        table[k] = (tok_merge){key, (uint32_t)i, (uint32_t)made};
+        for (size_t k = 0; k < n; k++) {
+            uint32_t j = at[k];
+            while (table[j].key != UINT64_MAX && table[j].key != keys[k]) j = (j + 1) & b->merge_mask;
+            table[j] = (tok_merge){keys[k], (uint32_t)(i + k), made[k]};
+        }
     }
     return MLXR_OK;
 }
@@ -85,22 +125,22 @@ static mlxr_status build_chars(tok_model *m, mlxr_arena *arena, mlxr_error *err)
     uint32_t n_pages = 1;
 
     if (!page) return mlxr_fail_nomem(err, "tokenizer: characters");
-    for (uint32_t e = 0; e < v->n_entries; e++) {
-        const char *s = v->bytes + v->entries[e].at;
+    for (uint32_t id = 0; id < v->n_ids; id++) {
+        tok_str t = tok_vocab_token(v, id);
         uint32_t cp;
-        if (v->entries[e].n == 0 || v->entries[e].n > 4 || tok_char_len(s) != v->entries[e].n) continue;
-        cp = tok_next(&s);
+        if (t.n == 0 || t.n > 4 || tok_char_len(t.s) != t.n) continue;
+        cp = tok_next(&t.s);
         if (!page[cp >> 8]) page[cp >> 8] = (uint16_t)n_pages++;
     }
     chars = mlxr_arena_alloc(arena, (size_t)n_pages * 256 * sizeof *chars);
     if (!chars) return mlxr_fail_nomem(err, "tokenizer: characters");
     memset(chars, 0xff, (size_t)n_pages * 256 * sizeof *chars);
-    for (uint32_t e = 0; e < v->n_entries; e++) {
-        const char *s = v->bytes + v->entries[e].at;
+    for (uint32_t id = 0; id < v->n_ids; id++) {
+        tok_str t = tok_vocab_token(v, id);
         uint32_t cp;
-        if (v->entries[e].n == 0 || v->entries[e].n > 4 || tok_char_len(s) != v->entries[e].n) continue;
-        cp = tok_next(&s);
-        chars[(size_t)page[cp >> 8] * 256 + (cp & 255)] = (int32_t)v->entries[e].id;
+        if (t.n == 0 || t.n > 4 || tok_char_len(t.s) != t.n) continue;
+        cp = tok_next(&t.s);
+        chars[(size_t)page[cp >> 8] * 256 + (cp & 255)] = (int32_t)id;
     }
     b->char_page = page;
     b->chars = chars;
@@ -231,46 +271,49 @@ void tok_bpe_set_bytes(tok_model *m)
         if (b->byte_id[i] < 0) return;
     }
     b->by_bytes = true;
+    b->can_cut = false; /* joins are told in characters */
 }
 
 /* ---- merging ---- */
 
 enum { SHORT_WORD = 40 };
 
-static void merge_short(const tok_bpe *b, tok_scratch *sc)
+static bool merge_short(const tok_bpe *b, tok_scratch *sc)
 {
     uint32_t id[SHORT_WORD], rank[SHORT_WORD], made[SHORT_WORD];
     size_t n = sc->start.n;
+    tok_merge m;
 
     memcpy(id, sc->start.data, n * sizeof *id);
     for (size_t i = 0; i + 1 < n; i++) {
-        const tok_merge *m = find_merge(b, id[i], id[i + 1]);
-        rank[i] = m ? m->rank : UINT32_MAX;
-        made[i] = m ? m->id : 0;
+        m = look_up(b, sc->front, id[i], id[i + 1]);
+        rank[i] = m.rank;
+        made[i] = m.id;
     }
     while (n > 1) {
         size_t best = 0;
-        const tok_merge *m;
         for (size_t i = 1; i + 1 < n; i++)
             if (rank[i] < rank[best]) best = i;
         if (rank[best] == UINT32_MAX) break;
         id[best] = made[best];
         n--;
-        memmove(id + best + 1, id + best + 2, (n - best - 1) * sizeof *id);
+        for (size_t i = best + 1; i < n; i++) id[i] = id[i + 1];
+        for (size_t i = best + 1; i + 1 < n; i++) {
+            rank[i] = rank[i + 1];
+            made[i] = made[i + 1];
+        }
         if (best + 1 < n) {
-            memmove(rank + best + 1, rank + best + 2, (n - best - 2) * sizeof *rank);
-            memmove(made + best + 1, made + best + 2, (n - best - 2) * sizeof *made);
-            m = find_merge(b, id[best], id[best + 1]);
-            rank[best] = m ? m->rank : UINT32_MAX;
-            made[best] = m ? m->id : 0;
+            m = look_up(b, sc->front, id[best], id[best + 1]);
+            rank[best] = m.rank;
+            made[best] = m.id;
         }
         if (best > 0) {
-            m = find_merge(b, id[best - 1], id[best]);
-            rank[best - 1] = m ? m->rank : UINT32_MAX;
-            made[best - 1] = m ? m->id : 0;
+            m = look_up(b, sc->front, id[best - 1], id[best]);
+            rank[best - 1] = m.rank;
+            made[best - 1] = m.id;
         }
     }
-    if (!tok_ids_append(&sc->ids, id, n)) sc->start.n = SIZE_MAX; /* told to the caller */
+    return tok_ids_append(&sc->ids, id, n);
 }
 
 static inline bool before(const tok_heap_item *a, const tok_heap_item *b)
@@ -307,7 +350,7 @@ static mlxr_status merge_long(const tok_bpe *b, tok_scratch *sc, mlxr_error *err
     size_t n = sc->start.n, n_heap = 0;
     tok_symbol *y;
     tok_heap_item *h;
-    const tok_merge *m;
+    tok_merge m;
 
     if (n > INT32_MAX) return mlxr_fail(err, MLXR_E_LIMIT, "tokenizer: a word of %zu symbols", n);
     if (n > sc->cap_symbols) {
@@ -328,8 +371,8 @@ static mlxr_status merge_long(const tok_bpe *b, tok_scratch *sc, mlxr_error *err
         y[i] = (tok_symbol){
             .id = sc->start.data[i], .prev = (int32_t)i - 1, .next = i + 1 < n ? (int32_t)i + 1 : -1};
     for (size_t i = 0; i + 1 < n; i++) {
-        m = find_merge(b, y[i].id, y[i + 1].id);
-        if (m) h[n_heap++] = (tok_heap_item){m->rank, (uint32_t)i, m->id};
+        m = look_up(b, sc->front, y[i].id, y[i + 1].id);
+        if (m.rank != UINT32_MAX) h[n_heap++] = (tok_heap_item){m.rank, (uint32_t)i, m.id};
     }
     for (size_t i = n_heap / 2; i-- > 0;) sift_down(h, n_heap, i);
     while (n_heap) {
@@ -339,18 +382,18 @@ static mlxr_status merge_long(const tok_bpe *b, tok_scratch *sc, mlxr_error *err
         if (n_heap) sift_down(h, n_heap, 0);
         if (l->gone || l->next < 0) continue;
         r = &y[l->next];
-        m = find_merge(b, l->id, r->id); /* one of the two may have changed since */
-        if (!m || m->id != top.id) continue;
+        m = look_up(b, sc->front, l->id, r->id); /* one of the two may have changed since */
+        if (m.rank == UINT32_MAX || m.id != top.id) continue;
         l->id = top.id;
         r->gone = true;
         l->next = r->next;
         if (r->next >= 0) y[r->next].prev = (int32_t)top.pos;
-        if (l->prev >= 0 && (m = find_merge(b, y[l->prev].id, l->id)) != NULL) {
-            h[n_heap] = (tok_heap_item){m->rank, (uint32_t)l->prev, m->id};
+        if (l->prev >= 0 && (m = look_up(b, sc->front, y[l->prev].id, l->id)).rank != UINT32_MAX) {
+            h[n_heap] = (tok_heap_item){m.rank, (uint32_t)l->prev, m.id};
             sift_up(h, n_heap++);
         }
-        if (l->next >= 0 && (m = find_merge(b, l->id, y[l->next].id)) != NULL) {
-            h[n_heap] = (tok_heap_item){m->rank, top.pos, m->id};
+        if (l->next >= 0 && (m = look_up(b, sc->front, l->id, y[l->next].id)).rank != UINT32_MAX) {
+            h[n_heap] = (tok_heap_item){m.rank, top.pos, m.id};
             sift_up(h, n_heap++);
         }
     }
@@ -450,12 +493,12 @@ mlxr_status tok_bpe_word(const tok_model *m, tok_scratch *sc, const char *s, siz
     } else if ((st = symbols(m, sc, s, n, err)) != MLXR_OK) {
         return st;
     }
+    if (!sc->start.n) return MLXR_OK;
     if (b->no_merges)
         return tok_ids_append(&sc->ids, sc->start.data, sc->start.n) ? MLXR_OK
                                                                      : mlxr_fail_nomem(err, "tokenizer: ids");
     if (sc->start.n > SHORT_WORD) return merge_long(b, sc, err);
-    merge_short(b, sc);
-    return sc->start.n == SIZE_MAX ? mlxr_fail_nomem(err, "tokenizer: ids") : MLXR_OK;
+    return merge_short(b, sc) ? MLXR_OK : mlxr_fail_nomem(err, "tokenizer: ids");
 }
 
 /* The end of the piece of text that starts at s: the next place where no merge can reach across. */

@@ -7,14 +7,6 @@
 
 enum { UNK_PENALTY = 10 };
 
-/* A trie over the tokens' bytes: a node's children lie together, sorted by byte. */
-typedef struct tok_trie_node {
-    uint32_t first; /* child */
-    uint16_t n;     /* children */
-    uint8_t byte;   /* that leads here */
-    int32_t id;     /* of the token that ends here, -1: none */
-} tok_trie_node;
-
 typedef struct best_path {
     double score;
     uint32_t from; /* UINT32_MAX: not reached */
@@ -43,7 +35,7 @@ static mlxr_status build_trie(tok_model *m, mlxr_arena *arena, mlxr_error *err)
 {
     const tok_vocab *v = &m->vocab;
     size_t most = v->n_bytes + 2, n = 0, n_tokens = 0, head = 0, tail = 0;
-    sorted_token *t = mlxr_malloc_array(v->n_entries, sizeof *t);
+    sorted_token *t = mlxr_malloc_array(v->n_ids, sizeof *t);
     span *queue = mlxr_malloc_array(most, sizeof *queue);
     tok_trie_node *nodes = mlxr_malloc_array(most, sizeof *nodes), *kept;
     mlxr_status st = MLXR_OK;
@@ -52,10 +44,10 @@ static mlxr_status build_trie(tok_model *m, mlxr_arena *arena, mlxr_error *err)
         st = mlxr_fail_nomem(err, "tokenizer: trie");
         goto done;
     }
-    for (uint32_t e = 0; e < v->n_entries; e++) {
-        tok_str s = {v->bytes + v->entries[e].at, v->entries[e].n};
-        if (!s.n || tok_vocab_id(v, s.s, s.n) != (int32_t)v->entries[e].id) continue; /* said again later */
-        t[n_tokens++] = (sorted_token){s, v->entries[e].id};
+    for (uint32_t id = 0; id < v->n_ids; id++) {
+        tok_str s = tok_vocab_token(v, id);
+        if (!s.n || tok_vocab_id(v, s.s, s.n) != (int32_t)id) continue; /* said again later */
+        t[n_tokens++] = (sorted_token){s, id};
     }
     qsort(t, n_tokens, sizeof *t, compare_token);
     nodes[n++] = (tok_trie_node){.id = -1};
@@ -122,7 +114,7 @@ mlxr_status tok_unigram_build(tok_model *m, mlxr_arena *arena, const tok_source 
     }
     if ((st = tok_cfg_bool(&u->byte_fallback, &c, "byte_fallback", false, err)) != MLXR_OK) return st;
     u->min_score = INFINITY;
-    for (uint32_t i = 0; i < m->vocab.n_entries; i++)
+    for (uint32_t i = 0; i < m->vocab.n_ids; i++)
         if (u->scores[i] < u->min_score) u->min_score = u->scores[i];
     tok_fallback_ids(u->fallback, &m->vocab);
     return MLXR_OK;

@@ -1,5 +1,6 @@
 /* Normalizers. A sequence is flattened into one list of steps; each step reads one text and writes another, and
  * follows how many first bytes still go back to the start of the input (tok_piece.zero). */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "text/tokenizer/config.h"
@@ -78,8 +79,10 @@ static mlxr_status add_steps(tok_normalizer *n, const tok_cfg *c, mlxr_error *er
         return tok_cfg_bool(&s->right, c, "strip_right", true, err);
     case STEP_PRECOMPILED: {
         tok_cfg v = tok_cfg_get(c, "precompiled_charsmap");
+        char what[480];
         if ((st = tok_cfg_str(&text, c, "precompiled_charsmap", true, err)) != MLXR_OK) return st;
-        return tok_charsmap_create(&s->map, text, v.path, err);
+        snprintf(what, sizeof what, "%.300s: %s", c->file, v.path);
+        return tok_charsmap_create(&s->map, text, what, err);
     }
     case STEP_REPLACE:
         if ((st = tok_cfg_pattern(&s->pattern, c, "pattern", err)) != MLXR_OK) return st;
@@ -250,7 +253,11 @@ static void form(mlxr_buf *out, tok_form f, tok_piece *p)
         out->len = 0;
     }
     tok_normalize_form(out, f, p->s, p->n);
-    p->zero = zero_out < out->len ? zero_out : out->len;
+    if (zero_out > out->len) zero_out = out->len;
+    while (zero_out && zero_out < out->len && ((unsigned char)out->data[zero_out] & 0xc0u) == 0x80u)
+        zero_out++;
+    p->zero =
+        zero_out; /* up to a whole character: one that the first ones were joined to goes back there too */
 }
 
 /* The step's output buffer becomes the piece. */

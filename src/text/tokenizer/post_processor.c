@@ -183,8 +183,8 @@ static bool end_one(list *l)
 
 static bool put(list *out, const list *in, size_t i)
 {
-    size_t from = i ? in->ends.data[i - 1] : 0;
-    return tok_ids_append(&out->ids, in->ids.data + from, in->ends.data[i] - from);
+    size_t from = i ? in->ends.data[i - 1] : 0, n = in->ends.data[i] - from;
+    return n == 0 || tok_ids_append(&out->ids, in->ids.data + from, n);
 }
 
 static mlxr_status run(const proc *p, const list *in, list *out, mlxr_error *err)

@@ -314,20 +314,20 @@ static mlxr_status whitespace(run *r, size_t i, const tok_piece *of)
     return MLXR_OK;
 }
 
+/* Characters of no script of their own that begin the text are lost, as in the reference. */
 static mlxr_status scripts(run *r, size_t i, const tok_piece *of)
 {
     const char *s = of->s, *end = s + of->n;
-    size_t from = 0;
+    size_t from = of->n;
     unsigned last = 0;
     mlxr_status st;
     while (s < end) {
         size_t at = (size_t)(s - of->s);
         unsigned script = tok_script(tok_next(&s));
-        if (script && last && script != last) {
-            if ((st = push_part(r, i + 1, of, from, at)) != MLXR_OK) return st;
-            from = at;
-        }
-        if (script) last = script;
+        if (!script) continue;
+        if (last && script != last && (st = push_part(r, i + 1, of, from, at)) != MLXR_OK) return st;
+        if (script != last) from = at;
+        last = script;
     }
     return push_part(r, i + 1, of, from, of->n);
 }

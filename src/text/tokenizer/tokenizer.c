@@ -18,11 +18,23 @@ void mlxr_tokenizer_close(mlxr_tokenizer *tok)
     free(tok);
 }
 
-static mlxr_status open_json(mlxr_tokenizer *tok, const char *path, mlxr_error *err)
+mlxr_status tok_build_all(mlxr_tokenizer *tok, const json_t *config, const tok_source *src, const char *file,
+                          mlxr_error *err)
+{
+    tok_added_list added;
+    mlxr_status st = tok_added_read(&added, json_object_get(config, "added_tokens"), file, err);
+    if (st == MLXR_OK) st = tok_build(tok, config, src, &added, file, err);
+    free(added.tokens);
+    return st;
+}
+
+static mlxr_status open_json(mlxr_tokenizer *tok, const char *path, const char *cache_dir, const char *digest,
+                             const mlxr_log *log, mlxr_error *err)
 {
     mlxr_map map = {0};
     mlxr_arena arena = {0};
     tok_source src = {0};
+    tok_added_list added = {0};
     json_t *config = NULL;
     mlxr_status st = mlxr_map_open(&map, path, err);
 
@@ -32,23 +44,59 @@ static mlxr_status open_json(mlxr_tokenizer *tok, const char *path, mlxr_error *
                        TOK_MAX_FILE_BYTES);
         goto done;
     }
-    st = tok_load_json(&config, &src, &arena, (const char *)map.data, map.n_bytes, 0, path, err);
-    if (st == MLXR_OK) st = tok_build(tok, config, &src, path, err);
+    if ((st = tok_load_json(&config, &src, &arena, (const char *)map.data, map.n_bytes, 0, path, err)) !=
+        MLXR_OK)
+        goto done;
+    if ((st = tok_added_read(&added, json_object_get(config, "added_tokens"), path, err)) != MLXR_OK)
+        goto done;
+    if ((st = tok_build(tok, config, &src, &added, path, err)) != MLXR_OK) goto done;
+    if (cache_dir) tok_cache_write(tok, config, &added, digest, cache_dir, path, log);
 done:
     tok_source_clear(&src);
+    free(added.tokens);
     json_decref(config);
     mlxr_arena_clear(&arena);
     mlxr_map_close(&map);
     return st;
 }
 
+/* From the cache if it can be, else from the file. */
+static mlxr_status open_file(mlxr_tokenizer **tok, const char *path, const mlxr_tokenizer_options *options,
+                             mlxr_error *err)
+{
+    char digest[65] = "";
+    bool hit;
+    mlxr_status st;
+    if (options->cache_dir) {
+        st = tok_cache_open(*tok, &hit, digest, options->cache_dir, path, &options->log, err);
+        if (st != MLXR_OK || hit) return st;
+        mlxr_tokenizer_close(*tok);
+        *tok = calloc(1, sizeof **tok);
+        if (!*tok) return mlxr_fail_nomem(err, "tokenizer");
+    }
+    return open_json(*tok, path, options->cache_dir, digest, &options->log, err);
+}
+
+mlxr_tokenizer_options mlxr_tokenizer_options_default(void)
+{
+    return (mlxr_tokenizer_options){0};
+}
+
 mlxr_status mlxr_tokenizer_open(mlxr_tokenizer **out, const char *path, mlxr_error *err)
 {
+    return mlxr_tokenizer_open_with(out, path, NULL, err);
+}
+
+mlxr_status mlxr_tokenizer_open_with(mlxr_tokenizer **out, const char *path,
+                                     const mlxr_tokenizer_options *options, mlxr_error *err)
+{
+    const mlxr_tokenizer_options defaults = mlxr_tokenizer_options_default();
     mlxr_tokenizer *tok;
     char *file = NULL;
     mlxr_status st;
 
     *out = NULL;
+    if (!options) options = &defaults;
     tok = calloc(1, sizeof *tok);
     if (!tok) return mlxr_fail_nomem(err, "tokenizer");
     if (mlxr_path_is_dir(path)) {
@@ -56,9 +104,9 @@ mlxr_status mlxr_tokenizer_open(mlxr_tokenizer **out, const char *path, mlxr_err
         if (!file)
             st = mlxr_fail_nomem(err, "tokenizer");
         else
-            st = mlxr_path_is_file(file) ? open_json(tok, file, err) : tok_open_folder(tok, path, err);
+            st = mlxr_path_is_file(file) ? open_file(&tok, file, options, err) : tok_open_folder(tok, path, err);
     } else {
-        st = open_json(tok, path, err);
+        st = open_file(&tok, path, options, err);
     }
     if (st == MLXR_OK) {
         *out = tok;
@@ -173,13 +221,13 @@ static mlxr_status encode(int32_t **out_ids, size_t *out_n, const mlxr_tokenizer
     if (pair && (st = check_text(pair, n_pair, err)) != MLXR_OK) return st;
     sc = tok_scratch_take(tok, n_text + n_pair);
     if (!sc) return mlxr_fail_nomem(err, "tokenizer: encoding");
-    if ((st = tok_encode_text(tok, sc, text, n_text, 0, err)) != MLXR_OK) goto done;
+    if ((st = tok_encode_text(tok, sc, text, n_text, err)) != MLXR_OK) goto done;
     a = &sc->ids;
     if (pair) {
         tok_ids swap = sc->first;
         sc->first = sc->ids;
         sc->ids = swap;
-        if ((st = tok_encode_text(tok, sc, pair, n_pair, 1, err)) != MLXR_OK) goto done;
+        if ((st = tok_encode_text(tok, sc, pair, n_pair, err)) != MLXR_OK) goto done;
         a = &sc->first;
         b = &sc->ids;
     }

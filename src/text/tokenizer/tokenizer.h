@@ -144,20 +144,19 @@ mlxr_status tok_pattern_replace(mlxr_buf *out, const tok_pattern *p, tok_matches
 
 /* ---- vocabulary (vocab.c) ---- */
 
-/* Tokens and their ids as flat arrays, which may lie in a compiled file: strings are back to back in `bytes`,
- * each followed by a NUL. Entry e is the e-th token; slots is an open-addressed table of e + 1. */
-typedef struct tok_entry {
-    uint32_t at, n; /* in bytes */
-    uint32_t id;
-} tok_entry;
+/* Tokens and their ids as flat arrays, which may lie in a compiled file. In `bytes` each token is a record
+ *
+ *     uint32 id, uint32 n, n bytes, NUL, up to the next multiple of 4
+ *
+ * and what points to it is the offset of its first byte, so never 0. slots is an open-addressed table of
+ * (upper half of the hash << 32 | offset), 0: free. */
 typedef struct tok_vocab {
     const char *bytes;
-    const tok_entry *entries;
-    const uint32_t *by_id; /* [n_ids]: entry + 1, 0: no token has the id */
-    const uint32_t *slots; /* [mask + 1] */
+    const uint32_t *by_id; /* [n_ids]: offset, 0: no token has the id */
+    const uint64_t *slots; /* [mask + 1] */
     uint64_t seed;
     size_t n_bytes;
-    uint32_t n_entries, n_ids, mask;
+    uint32_t n_tokens, n_ids, mask; /* n_tokens: different ones */
 } tok_vocab;
 
 /* tokens[i] has ids[i]. Of a token said twice the later id counts; keep_duplicates: the earlier id still has its
@@ -169,14 +168,31 @@ uint64_t tok_hash(const char *s, size_t n, uint64_t seed);
 int32_t tok_vocab_id(const tok_vocab *v, const char *s, size_t n);
 /* The same for the text a followed by b. */
 int32_t tok_vocab_id2(const tok_vocab *v, tok_str a, tok_str b);
+static inline uint32_t tok_record_id(const tok_vocab *v, uint32_t at)
+{
+    uint32_t id;
+    memcpy(&id, v->bytes + at - 8, 4);
+    return id;
+}
+static inline uint32_t tok_record_n(const tok_vocab *v, uint32_t at)
+{
+    uint32_t n;
+    memcpy(&n, v->bytes + at - 4, 4);
+    return n;
+}
 /* The token of id; .s NULL if there is none. */
 static inline tok_str tok_vocab_token(const tok_vocab *v, uint32_t id)
 {
-    const tok_entry *e;
     if (id >= v->n_ids || !v->by_id[id]) return (tok_str){0};
-    e = &v->entries[v->by_id[id] - 1];
-    return (tok_str){v->bytes + e->at, e->n};
+    return (tok_str){v->bytes + v->by_id[id], tok_record_n(v, v->by_id[id])};
 }
+/* A look-up in three steps, so that many can wait for memory together: the hash; the slot; the record. */
+typedef struct tok_lookup {
+    tok_str s;
+    uint64_t hash;
+    int32_t id;
+} tok_lookup;
+void tok_vocab_lookup_many(const tok_vocab *v, tok_lookup *l, size_t n);
 
 /* ---- models ---- */
 
@@ -213,9 +229,17 @@ typedef struct tok_bpe {
     uint32_t join_mask;
 } tok_bpe;
 
+/* A trie over the tokens' bytes: a node's children lie together, sorted by byte. */
+typedef struct tok_trie_node {
+    uint32_t first; /* child */
+    uint16_t n;     /* children */
+    uint8_t byte;   /* that leads here */
+    int32_t id;     /* of the token that ends here, -1: none */
+} tok_trie_node;
+
 typedef struct tok_unigram {
-    const double *scores; /* [n_entries] */
-    const struct tok_trie_node *trie;
+    const double *scores; /* [n_ids] */
+    const tok_trie_node *trie;
     uint32_t n_trie;
     int64_t unk_id; /* -1: none */
     bool byte_fallback;
@@ -424,7 +448,7 @@ typedef struct tok_cache_long {
     char key[TOK_CACHE_LONG_BYTES + 1]; /* length in the last byte */
     uint32_t n, ids[TOK_CACHE_LONG_IDS];
 } tok_cache_long;
-enum { TOK_CACHE_SHORT_BITS = 15, TOK_CACHE_LONG_BITS = 12 };
+enum { TOK_CACHE_SHORT_BITS = 16, TOK_CACHE_LONG_BITS = 12, TOK_FRONT_BITS = 13 };
 
 typedef struct tok_symbol {
     uint32_t id;
@@ -443,7 +467,8 @@ typedef struct tok_scratch {
     tok_matches *matches; /* [n_stages] */
     size_t n_stages;
     tok_matches norm_matches;
-    tok_ids start; /* a word's symbols before merging */
+    tok_merge *front; /* BPE: the pairs looked up last */
+    tok_ids start;    /* a word's symbols before merging */
     tok_symbol *symbols;
     size_t cap_symbols;
     tok_heap_item *heap;
@@ -453,27 +478,31 @@ typedef struct tok_scratch {
     size_t cap_lattice;
     tok_cache_short *cache_short; /* NULL until a text is long enough to gain by it */
     tok_cache_long *cache_long;
-    tok_ids
-        splits; /* truncation on the left: the number of ids behind each split, ADDED_SPLIT set for added tokens */
     tok_ids first; /* the first of a pair */
 } tok_scratch;
 
 /* The token of id as decoders take it; .s NULL: passed over. */
 tok_str tok_decode_token(const mlxr_tokenizer *tok, int32_t id, bool skip_special_tokens);
 
-/* Ids of one text before post-processing, in sc->ids. i_sequence: 0, or 1 for the second of a pair. */
+/* Ids of one text before truncation and post-processing, in sc->ids. */
 mlxr_status tok_encode_text(const mlxr_tokenizer *tok, tok_scratch *sc, const char *text, size_t n,
-                            int i_sequence, mlxr_error *err);
+                            mlxr_error *err);
 tok_scratch *tok_scratch_take(const mlxr_tokenizer *tok, size_t n_text);
 void tok_scratch_give(const mlxr_tokenizer *tok, tok_scratch *sc);
 void tok_scratch_free(tok_scratch *sc);
 
 /* ---- loading ---- */
 
-/* Builds everything from a configuration; src NULL: the model is in tok already. */
-mlxr_status tok_build(mlxr_tokenizer *tok, const json_t *config, const tok_source *src, const char *file,
-                      mlxr_error *err);
-mlxr_status tok_added_build(mlxr_tokenizer *tok, const json_t *added, const char *file, mlxr_error *err);
+/* What a file says of added tokens: content and flags. */
+typedef struct tok_added_list {
+    tok_added *tokens; /* free it */
+    size_t n;
+} tok_added_list;
+mlxr_status tok_added_read(tok_added_list *out, const json_t *added, const char *file, mlxr_error *err);
+/* Builds everything from a configuration; src NULL: the model's arrays are in tok already. */
+mlxr_status tok_build(mlxr_tokenizer *tok, const json_t *config, const tok_source *src,
+                      const tok_added_list *added, const char *file, mlxr_error *err);
+mlxr_status tok_added_build(mlxr_tokenizer *tok, const tok_added_list *list, mlxr_error *err);
 void tok_added_clear(tok_added_vocab *a);
 
 #endif
