@@ -192,14 +192,14 @@ INLINE void tile(const mlxr_cpu_linear *a, size_t row, size_t n, size_t t, unsig
         for (unsigned r = 0; r < 4; r++) acc[j][r] = v_set1(0.0f);
     }
     for (size_t i = 0; i < n_vec; i++) {
-        vf w[4];
+        vf xv[V_TILE];
         UNROLL
-        for (unsigned r = 0; r < 4; r++) w[r] = v_load(panel + (i * 4 + r) * V_W);
+        for (unsigned j = 0; j < n_tok; j++) xv[j] = v_load(x[j] + i * V_W);
         UNROLL
-        for (unsigned j = 0; j < n_tok; j++) {
-            vf xv = v_load(x[j] + i * V_W);
+        for (unsigned r = 0; r < 4; r++) {
+            vf w = v_load(panel + (i * 4 + r) * V_W);
             UNROLL
-            for (unsigned r = 0; r < 4; r++) acc[j][r] = v_fma(w[r], xv, acc[j][r]);
+            for (unsigned j = 0; j < n_tok; j++) acc[j][r] = v_fma(w, xv[j], acc[j][r]);
         }
     }
     UNROLL

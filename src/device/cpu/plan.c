@@ -166,9 +166,8 @@ static bool joins(const cpu_executable *e, const cpu_step *s, const cpu_op *c)
 static void list_steps(cpu_executable *e)
 {
     for (size_t i = 0; i < e->n_ops; i++) {
-        cpu_step *last = e->n_steps ? &e->steps[e->n_steps - 1] : NULL;
-        if (last && joins(e, last, &e->ops[i])) {
-            last->n++;
+        if (e->n_steps > 0 && joins(e, &e->steps[e->n_steps - 1], &e->ops[i])) {
+            e->steps[e->n_steps - 1].n++;
         } else {
             e->steps[e->n_steps++] = (cpu_step){
                 .kind = step_kind(&e->ops[i]), .first = i, .n = 1, .wanted_only = e->ops[i].wanted_only};

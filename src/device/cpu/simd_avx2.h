@@ -7,7 +7,7 @@
 #include "device/cpu/simd.h"
 
 enum { V_W = 8 };
-/* Tokens of the linear kernel's tile: 4 * V_TILE sums, four weights and one x fit the registers. */
+/* Tokens of the linear kernel's tile: 4 * V_TILE sums, V_TILE values and one weight fit the registers. */
 #define V_TILE 3
 typedef __m256 vf;
 typedef __m128 v4;

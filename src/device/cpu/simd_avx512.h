@@ -7,7 +7,7 @@
 #include "device/cpu/simd.h"
 
 enum { V_W = 16 };
-/* Tokens of the linear kernel's tile: 4 * V_TILE sums, four weights and one x fit the registers. */
+/* Tokens of the linear kernel's tile: 4 * V_TILE sums, V_TILE values and one weight fit the registers. */
 #define V_TILE 6
 typedef __m512 vf;
 typedef __m128 v4;

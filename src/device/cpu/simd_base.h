@@ -6,7 +6,7 @@
 #include "device/cpu/simd.h"
 
 enum { V_W = 4 };
-/* Tokens of the linear kernel's tile: 4 * V_TILE sums, four weights and one x fit the registers. */
+/* Tokens of the linear kernel's tile: 4 * V_TILE sums, V_TILE values and one weight fit the registers. */
 #define V_TILE 2
 typedef float vf __attribute__((vector_size(16)));
 typedef float v4 __attribute__((vector_size(16)));
