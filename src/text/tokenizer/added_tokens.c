@@ -286,6 +286,7 @@ bool tok_find_next(tok_find *f, tok_piece *out)
             if (begin < f->done) begin = f->done;
         }
         if (t->flags & TOK_ADDED_RSTRIP) {
+            if (end < f->done) end = f->done; /* the token before went through this white space already */
             while (end < n) {
                 const char *next = s + end;
                 if (!(tok_unicode(tok_next(&next)) & TOK_U_SPACE)) break;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/fs.h"
 #include "base/json.h"
 
 typedef struct tally {
@@ -97,6 +98,29 @@ static inline void check_case(tally *t, const mlxr_tokenizer *tok, const json_t 
     }
     free(want);
     mlxr_free(got);
+}
+
+/* A file of cases, one a line. */
+static inline void check_lines(tally *t, const mlxr_tokenizer *tok, const char *path, const char *name)
+{
+    mlxr_error err = {0};
+    mlxr_buf text = {0};
+    size_t at = 0;
+
+    judge(t, mlxr_file_read(&text, path, (size_t)1 << 30, &err) == MLXR_OK, name, 0, "read the cases", path);
+    for (size_t i = 1; at < text.len; i++) {
+        const char *nl = memchr(text.data + at, '\n', text.len - at);
+        size_t end = nl ? (size_t)(nl - text.data) : text.len;
+        json_t *c = NULL;
+        if (end > at) {
+            judge(t, mlxr_json_parse(&c, text.data + at, end - at, path, &err) == MLXR_OK, name, i, "parse",
+                  err.message);
+            check_case(t, tok, c, "add_special_tokens", name, i);
+            json_decref(c);
+        }
+        at = end + 1;
+    }
+    mlxr_buf_clear(&text);
 }
 
 #endif

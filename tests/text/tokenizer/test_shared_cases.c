@@ -8,27 +8,6 @@
 
 #include "base/fs.h"
 
-static void check_lines(tally *t, const mlxr_tokenizer *tok, const char *path, const char *name)
-{
-    mlxr_error err = {0};
-    mlxr_buf text = {0};
-    size_t at = 0;
-
-    assert_int_equal(mlxr_file_read(&text, path, (size_t)1 << 30, &err), MLXR_OK);
-    for (size_t i = 1; at < text.len; i++) {
-        const char *nl = memchr(text.data + at, '\n', text.len - at);
-        size_t end = nl ? (size_t)(nl - text.data) : text.len;
-        json_t *c = NULL;
-        if (end > at) {
-            assert_int_equal(mlxr_json_parse(&c, text.data + at, end - at, path, &err), MLXR_OK);
-            check_case(t, tok, c, "add_special_tokens", name, i);
-            json_decref(c);
-        }
-        at = end + 1;
-    }
-    mlxr_buf_clear(&text);
-}
-
 static void check_one(tally *t, const char *model, const char *cases, const char *name)
 {
     mlxr_error err = {0};

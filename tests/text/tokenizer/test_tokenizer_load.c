@@ -60,14 +60,14 @@ static void test_refused(void **state)
         {"{\"version\": \"2.0\", " WORDS "}", MLXR_E_UNSUPPORTED, "2.0"},
         {"{" WORDS ", \"normalizer\": {\"type\": \"Magic\"}}", MLXR_E_UNSUPPORTED, "normalizer"},
         {"{" WORDS ", \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, "
-                   "{\"type\": \"Strip\", \"strip_left\": 1}]}}",
+         "{\"type\": \"Strip\", \"strip_left\": 1}]}}",
          MLXR_E_FORMAT, "normalizer.normalizers[1].strip_left"},
         {"{" WORDS ", \"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAAA\"}}",
          MLXR_E_FORMAT, "precompiled_charsmap"},
         {"{" WORDS ", \"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"?\"}}",
          MLXR_E_FORMAT, "base64"},
         {"{" WORDS ", \"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(\"}, "
-                   "\"behavior\": \"Isolated\", \"invert\": false}}",
+         "\"behavior\": \"Isolated\", \"invert\": false}}",
          MLXR_E_FORMAT, "pre_tokenizer.pattern"},
         {"{" WORDS ", \"pre_tokenizer\": {\"type\": \"FixedLength\", \"length\": 0}}", MLXR_E_FORMAT,
          "length"},
@@ -171,7 +171,7 @@ static void test_lookups(void **state)
     (void)state;
     assert_int_equal(open_text(&tok,
                                "{" WORDS ", \"added_tokens\": [{\"content\": \"<s>\", \"special\": true, "
-                                         "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+                               "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
                                "\"normalized\": false, \"id\": 9}]}"),
                      MLXR_OK);
     assert_int_equal(mlxr_tokenizer_vocab_size(tok), 4);
