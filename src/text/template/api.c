@@ -134,7 +134,7 @@ mlxr_status template_render(char **out_text, size_t *out_n, const render_input *
     mlxr_error own; /* the caller's may be NULL, and its code is needed here */
     mlxr_status st = MLXR_OK;
     ctx root = {0};
-    sb out = {0};
+    sb out = {.heap = true};
     val v;
     env *e;
 
@@ -162,16 +162,17 @@ mlxr_status template_render(char **out_text, size_t *out_n, const render_input *
     }
     frame_enter(&r, &r.t->root.frame, e);
     if (exec_body(&r, &r.t->body, e) != FLOW_NEXT || out.failed) goto failed;
-    *out_text = mlxr_strndup(out.n ? out.p : "", out.n);
-    if (!*out_text) {
-        st = mlxr_fail_nomem(err, "template");
-        goto done;
-    }
+    sb_char(&r, &out, '\0');
+    if (out.failed) goto failed;
+    out.n--;
+    *out_text = out.p;
+    out.p = NULL;
     *out_n = out.n;
     goto done;
 failed:
     st = render_failed(&r, err);
 done:
+    free(out.p);
     mlxr_arena_clear(&r.arena);
     return st;
 }

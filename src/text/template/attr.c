@@ -4,7 +4,8 @@
 static const builtin *find_in(const builtin *t, size_t n, const char *name, size_t len)
 {
     for (size_t i = 0; i < n; i++)
-        if (strlen(t[i].name) == len && memcmp(t[i].name, name, len) == 0) return &t[i];
+        if (t[i].name[0] == name[0] && strlen(t[i].name) == len && memcmp(t[i].name, name, len) == 0)
+            return &t[i];
     return NULL;
 }
 
@@ -331,20 +332,36 @@ val get_item_strict(rt *r, val obj, val key)
     }
 }
 
+/* obj[key], or T_MISSING where Python raises a TypeError or LookupError. What fails often (a key that is absent, a
+ * string asked for a name) is told apart without making an exception. */
+static val item_or_missing(rt *r, val obj, val key)
+{
+    val v;
+    if (obj.type == T_DICT && key.type == T_STR) {
+        val *p;
+        str_hash(key.s);
+        p = dict_get_str(obj.d, key.s);
+        return p ? *p : v_missing();
+    }
+    if (key.type == T_STR && obj.type != T_UNDEF && obj.type != T_SELF && !IS_ERR(obj)) return v_missing();
+    v = get_item_strict(r, obj, key);
+    if (!IS_ERR(v) || !is_lookup_error(r)) return v;
+    clear_exc(r);
+    return v_missing();
+}
+
 val get_item(rt *r, val obj, val key)
 {
     val v;
     if (IS_ERR(key)) return key;
-    v = get_item_strict(r, obj, key);
-    if (!IS_ERR(v) || !is_lookup_error(r)) return v;
-    clear_exc(r);
+    v = item_or_missing(r, obj, key);
+    if (v.type != T_MISSING) return v;
     if (key.type == T_STR) {
-        if (has_private(obj, key.s)) return unsafe_undefined(r, obj, key.s);
+        bool private = key.s->n && key.s->s[0] == '_';
+        if (private && has_private(obj, key.s)) return unsafe_undefined(r, obj, key.s);
         v = attr_or_missing(r, obj, key.s);
         if (IS_ERR(v)) return v;
-        if (unsafe_method(v) || (v.type != T_MISSING && key.s->n && key.s->s[0] == '_'))
-            return unsafe_undefined(r, obj, key.s);
-        if (v.type != T_MISSING) return v;
+        if (v.type != T_MISSING) return private || unsafe_method(v) ? unsafe_undefined(r, obj, key.s) : v;
     }
     return v_undef_attr(r, obj, key);
 }
@@ -352,17 +369,13 @@ val get_item(rt *r, val obj, val key)
 val get_attr(rt *r, val obj, str *name)
 {
     val v;
-    if (name->n && name->s[0] == '_' && has_private(obj, name)) return unsafe_undefined(r, obj, name);
+    bool private = name->n && name->s[0] == '_';
+    if (private && has_private(obj, name)) return unsafe_undefined(r, obj, name);
     v = attr_or_missing(r, obj, name);
     if (IS_ERR(v)) return v;
-    if (v.type != T_MISSING) {
-        if (unsafe_method(v) || (name->n && name->s[0] == '_')) return unsafe_undefined(r, obj, name);
-        return v;
-    }
-    v = get_item_strict(r, obj, v_of_str(name));
-    if (!IS_ERR(v) || !is_lookup_error(r)) return v;
-    clear_exc(r);
-    return v_undef_attr(r, obj, v_of_str(name));
+    if (v.type != T_MISSING) return private || unsafe_method(v) ? unsafe_undefined(r, obj, name) : v;
+    v = item_or_missing(r, obj, v_of_str(name));
+    return v.type == T_MISSING ? v_undef_attr(r, obj, v_of_str(name)) : v;
 }
 
 static bool slice_index(rt *r, val v, int64_t dflt, int64_t *out)

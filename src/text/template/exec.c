@@ -156,23 +156,81 @@ static flow out_string(rt *r, val v)
     return out_add(r, v.s->s, v.s->n) ? FLOW_NEXT : FLOW_ERROR;
 }
 
+static bool out_value(rt *r, val v)
+{
+    if (v.type == T_STR) return out_add(r, v.s->s, v.s->n);
+    return !IS_ERR(v) && write_str(r, r->out, v) && out_add(r, "", 0);
+}
+
+enum { MAX_SUMMANDS = 16 };
+
+/* Writes a + b + c piece by piece as long as all are strings: most output of chat templates is such a sum, and
+ * joining it first would copy every message. */
+static bool out_sum(rt *r, const node *x, env *e)
+{
+    const node *right[MAX_SUMMANDS];
+    val parts[MAX_SUMMANDS + 1];
+    size_t n = 0, k = 1;
+
+    while (x->kind == N_ADD && n < MAX_SUMMANDS) {
+        right[n++] = x->b;
+        x = x->a;
+    }
+    parts[0] = eval(r, x, e);
+    if (IS_ERR(parts[0])) return false;
+    while (n > 0) {
+        val v = eval(r, right[--n], e), left = parts[0];
+        if (IS_ERR(v)) return false;
+        parts[k] = v;
+        if (v.type == T_STR && !is_markup(v) && left.type == T_STR && !is_markup(left)) {
+            k++;
+            continue;
+        }
+        for (size_t i = 1; i < k; i++) left = arith(r, N_ADD, left, parts[i]);
+        parts[0] = arith(r, N_ADD, left, v);
+        if (IS_ERR(parts[0])) return false;
+        k = 1;
+    }
+    for (size_t i = 0; i < k; i++)
+        if (!out_value(r, parts[i])) return false;
+    return true;
+}
+
+static bool out_expr(rt *r, const node *y, env *e)
+{
+    val v;
+    if (y->escape == ESC_OFF && y->kind == N_ADD) return out_sum(r, y, e);
+    if (y->escape == ESC_OFF && y->kind == N_CONCAT) {
+        val parts[MAX_SUMMANDS];
+        if (y->items.n <= MAX_SUMMANDS) {
+            /* all are evaluated before any is written: the output may not hold half of it */
+            for (size_t i = 0; i < y->items.n; i++) {
+                parts[i] = eval(r, y->items.v[i], e);
+                if (IS_ERR(parts[i])) return false;
+            }
+            for (size_t i = 0; i < y->items.n; i++)
+                if (!out_value(r, parts[i])) return false;
+            return true;
+        }
+    }
+    v = eval(r, y, e);
+    if (IS_ERR(v)) return false;
+    if (escape_now(r, y->escape)) v = escape_html(r, v);
+    return out_value(r, v);
+}
+
 static flow exec_output(rt *r, const node *x, env *e)
 {
     for (size_t i = 0; i < x->items.n; i++) {
         const node *y = x->items.v[i];
-        val v;
-        if (y->kind == N_DATA) {
-            if (!out_add(r, y->value.s->s, y->value.s->n)) return FLOW_ERROR;
-            continue;
-        }
-        v = eval(r, y, e);
-        if (IS_ERR(v)) return FLOW_ERROR;
-        if (escape_now(r, y->escape)) v = escape_html(r, v);
-        if (v.type == T_STR) {
-            if (!out_add(r, v.s->s, v.s->n)) return FLOW_ERROR;
-        } else if (!write_str(r, r->out, v) || !out_add(r, "", 0)) {
-            return FLOW_ERROR;
-        }
+        bool ok;
+        if (y->kind == N_DATA)
+            ok = out_add(r, y->value.s->s, y->value.s->n);
+        else if (r->nest >= MAX_NEST)
+            ok = !IS_ERR(raise(r, EXC_LIMIT, "evaluation is nested more than %d deep", MAX_NEST));
+        else
+            ok = out_expr(r, y, e);
+        if (!ok) return FLOW_ERROR;
     }
     return FLOW_NEXT;
 }

@@ -1,5 +1,6 @@
 /* What a render stands on: its arena with a bound, exceptions, text under construction. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "text/template/template.h"
 
@@ -71,17 +72,23 @@ char *sb_reserve(rt *r, sb *b, size_t n)
 {
     if (b->failed) return NULL;
     if (n > b->cap - b->n || !b->p) {
-        size_t cap = b->cap ? b->cap : 64, want;
+        size_t cap = b->cap ? b->cap : b->heap ? 4096 : 64, want;
         char *p;
         if (!mlxr_add_size(&want, b->n, n)) want = SIZE_MAX;
-        while (cap < want && cap <= SIZE_MAX / 2) cap *= 2;
-        if (cap < want) cap = want;
-        p = rt_alloc(r, cap);
-        if (!p) {
+        if (b->heap && want > r->limits.max_output_bytes + 1) {
+            raise(r, EXC_LIMIT, "more than %zu bytes of output", r->limits.max_output_bytes);
             b->failed = true;
             return NULL;
         }
-        if (b->n) memcpy(p, b->p, b->n);
+        while (cap < want && cap <= SIZE_MAX / 2) cap *= 2;
+        if (cap < want) cap = want;
+        p = b->heap ? realloc(b->p, cap) : rt_alloc(r, cap);
+        if (!p) {
+            if (b->heap) raise(r, EXC_NOMEM, "out of memory");
+            b->failed = true;
+            return NULL;
+        }
+        if (b->n && !b->heap) memcpy(p, b->p, b->n);
         b->p = p;
         b->cap = cap;
     }

@@ -470,11 +470,12 @@ typedef struct blockref {
     ctx *ctx;
 } blockref;
 
-/* Text under construction, in the rt's arena. */
+/* Text under construction: in the rt's arena, or, for the output itself, in memory that the caller will own. */
 typedef struct sb {
     char *p;
     size_t n, cap;
     bool failed; /* the rt has the exception */
+    bool heap;
 } sb;
 
 struct rt {

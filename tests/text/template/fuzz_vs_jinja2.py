@@ -194,10 +194,10 @@ class Gen:
         return "%s is %s%s" % (self.any_(k + 1), self.pick("", "", "not "), t)
 
     def numlist_(self, k=0):
-        return self.pick("l", "l", "[1, 2, 3]", "[%s, %s]" % (self.num_(k + 1), self.num_(k + 1)), "range(%s)|list" % self.pick("3", "0", "1, 5", "5, 0, -2"), "(l|sort)", "(l|reverse|list)", "l[%s]" % self.slice_(), "(l|select('odd')|list)", "(l|map('abs')|list)", "(l + [4])", "[0.5, n]", "ld|map(attribute='v')|list", "(range(4)|map('string')|map('int')|list)")
+        return self.pick("l", "l", "[1, 2, 3]", "[%s, %s]" % (self.num_(k + 1), self.num_(k + 1)), "range(%s)|list" % self.pick("3", "0", "1, 5", "5, 0, -2"), "(l|sort)", "(l|reverse|list)", "l[%s]" % self.slice_(), "(l|select('odd')|list)", "(l|map('abs')|list)", "(l + [4])", "([n] * 2)", "(l|unique|list)", "(l|batch(2)|map('sum')|list)", "(l|map('string')|map('length')|list)", "[0.5, n]", "ld|map(attribute='v')|list", "(range(4)|map('string')|map('int')|list)")
 
     def strlist_(self, k=0):
-        return self.pick("ls", "ls", "['a', 'B', 'c']", "[%s, %s]" % (self.str_(k + 1), self.str_(k + 1)), "(ls|sort)", "(ls|unique|list)", "(ls|map('upper')|list)", "s.split()", "(d|list)", "d.keys()", "(msgs|map(attribute='role')|list)", "ls[%s]" % self.slice_(), "('a', 'b')", "(ls|select|list)", "s")
+        return self.pick("ls", "ls", "['a', 'B', 'c']", "[%s, %s]" % (self.str_(k + 1), self.str_(k + 1)), "(ls|sort)", "(ls|unique|list)", "(ls|map('upper')|list)", "s.split()", "(d|list)", "d.keys()", "(msgs|map(attribute='role')|list)", "ls[%s]" % self.slice_(), "(ls|select|list)", "('a', 'b')" if self.p(0.2) else "['q']")
 
     def list_(self, k=0):
         c = self.r.randrange(8 if k < 3 else 3)
@@ -261,7 +261,7 @@ class Gen:
             l = self.list_(k + 1)
             return self.pick("%s[0]" % l, "%s[-1]" % l, "%s|first" % l, "%s|last" % l, "%s[%s]" % (l, self.slice_()), "(%s|random) in %s" % (l, l), "%s.index(1)" % l, "%s.count(1)" % l, "%s.0" % l)
         if self.macros and self.p(0.5):
-            return "%s(%s)" % (self.r.choice(self.macros), self.pick("", self.lit_int(), "%s, %s" % (self.lit_str(), self.lit_int()), "b=%s" % self.lit_int(), "*l", "**{'a': 1}"))
+            return "%s(%s)" % (self.r.choice(self.macros), self.pick("", "", self.lit_int(), "%s, %s" % (self.lit_str(), self.lit_int()), "a=%s" % self.lit_int()))
         return self.pick("range(3)", "range(1, 4)|list", "namespace(a=1)", "namespace(a=1).a", "cycler(1, 2).next()", "joiner('|')()", "none", "(self is defined)", "(loop is defined)", "(caller is defined)", "d.append", "[].append", "l.pop", "''.__class__", "d.__len__")
 
     # -- statements
@@ -291,7 +291,7 @@ class Gen:
         return self.pick(self.name(), self.name(), "x, y", "(x, y)", "x, (y, q)")
 
     def stmt(self, k=0):
-        c = self.r.randrange(34 if k < 4 else 8)
+        c = self.r.randrange(36 if k < 4 else 8)
         if c < 8:
             return self.out(self.any_(1 if self.p(0.5) else 0))
         if c < 10:
@@ -324,7 +324,7 @@ class Gen:
             self.n_macro += 1
             m = "cm%d" % self.n_macro
             sig, args = self.pick(("", ""), ("(i)", "1"), ("(i, j=2)", "'p'"), ("(x)", "n"))
-            return (self.tag("macro %s(a=1)" % m) + "<" + self.pick("{{ caller(%s) }}" % args, "{%% for q in [1, 2] %%}{{ caller(%s) }}{%% endfor %%}" % args, "{{ a }}", "{% if caller %}c{% endif %}", "{{ caller(1, 2, 3) }}") + ">" + self.tag("endmacro")
+            return (self.tag("macro %s(%s)" % (m, self.pick("a=1", "a=1, b=n", "a='q', c=caller" if self.p(0.05) else "a=2"))) + "<" + self.pick("{{ caller(%s) }}" % args, "{%% for q in [1, 2] %%}{{ caller(%s) }}{%% endfor %%}" % args, "{% if caller %}c{{ a }}{% endif %}", "{{ caller(1, 2, 3) }}" if self.p(0.1) else "{{ caller(%s) }}" % args) + ">" + self.tag("endmacro")
                     + self.tag("call%s %s(%s)" % (sig, m, self.pick("", "2", "a=%s" % self.any_(2)))) + self.body(k) + self.pick("", "{{ i }}") + self.tag("endcall"))
         if c == 24:
             return self.tag("filter " + self.pick("upper", "trim", "replace('a', 'o')|title", "indent(2)", "length", "center(20)", "tojson", "escape", "wordcount|string", "reverse")) + self.body(k) + self.tag("endfilter")
@@ -343,9 +343,43 @@ class Gen:
             return self.tag("generation") + self.body(k) + self.tag("endgeneration")
         if c == 31:
             return self.tag("autoescape %s" % self.pick("true", "false", "b")) + self.body(k) + self.tag("endautoescape")
+        if c == 33:
+            return self.scoping()
         if c == 32:
             return self.tag("print %s" % self.pick(self.any_(1), "%s, %s" % (self.any_(1), self.any_(1))))
         return self.out(self.any_(0))
+
+    def scoping(self):
+        """Names that are read, set and shadowed around each other: where the reference's symbol rules show."""
+        n, q = self.r.choice(["x", "y", "s", "n"]), self.r.choice(["x", "y", "k"])
+        read = lambda: self.out(self.pick(n, q, n + " is defined", "%s ~ %s" % (n, q)))
+        put = lambda: self.tag("set %s = %s" % (self.pick(n, q), self.pick("1", "'v'", n, q, "%s ~ 'z'" % n)))
+        parts = []
+        for _ in range(self.r.randrange(2, 6)):
+            c = self.r.randrange(9)
+            if c == 0:
+                parts.append(put())
+            elif c == 1:
+                parts.append(self.tag("if %s" % self.pick("n", "false", "b", q)) + put() + read() + self.tag("else") + self.pick(put(), read(), "") + self.tag("endif"))
+            elif c == 2:
+                parts.append(self.tag("for %s in %s" % (self.pick(n, q, "i"), self.pick("l", "ls", "[1, 2]"))) + self.pick(read(), put()) + self.pick(read(), put(), "{{ loop.index }}") + read() + self.tag("endfor"))
+            elif c == 3:
+                m = "sc%d" % self.r.randrange(3)
+                parts.append(self.tag("macro %s(%s)" % (m, self.pick("", "a=1", n, n + "=" + q))) + self.pick(read(), put() + read(), read() + put()) + self.tag("endmacro") + self.pick("", self.out(m + "()")))
+                parts.append(self.pick("", put()) + self.out(m + "()"))
+            elif c == 4:
+                parts.append(self.tag("with %s = %s" % (self.pick(n, q), self.pick(n, q, "5"))) + read() + put() + read() + self.tag("endwith"))
+            elif c == 5:
+                parts.append(self.tag("set %s" % self.pick(n, q)) + read() + put() + self.tag("endset"))
+            elif c == 6:
+                parts.append(self.tag("filter upper") + read() + put() + self.tag("endfilter"))
+            elif c == 7:
+                parts.append(self.tag("generation") + read() + put() + read() + self.tag("endgeneration"))
+            else:
+                self.n_macro += 1
+                parts.append(self.tag("block b%d%s" % (self.n_macro, self.pick("", " scoped"))) + read() + self.pick("", put() + read()) + self.tag("endblock"))
+            parts.append(read())
+        return "".join(parts)
 
     def for_(self, k):
         c = self.r.randrange(8)
@@ -386,8 +420,9 @@ class Gen:
         self.in_loop = outer
         s = self.tag("macro %s(%s)" % (m, sig)) + inner + self.tag("endmacro")
         self.macros.append(m)
+        fits = {"": ["", ""], "a": ["", self.any_(2), "a=%s" % self.any_(2)]}.get(sig) or ["", self.any_(2), "%s, %s" % (self.any_(2), self.any_(2)), "b=1, a=%s" % self.any_(2), "*[1, 2]", "**{'a': 5}", "7, **{'b': 5}"]
         for _ in range(self.r.randrange(3)):
-            s += self.out("%s(%s)" % (m, self.pick("", self.any_(2), "%s, %s" % (self.any_(2), self.any_(2)), "b=1, a=%s" % self.any_(2), "1, 2, 3", "a=1", "c=3", "*[1, 2]", "**{'a': 5}")))
+            s += self.out("%s(%s)" % (m, self.pick("1, 2, 3", "c=3", "a=1") if self.p(0.1) else self.r.choice(fits)))
         return s
 
     def template(self):

@@ -235,6 +235,20 @@ static void test_bad_calls(void **state)
         {"{} x", MLXR_E_FORMAT},
         {"{\"a\": 1, }", MLXR_E_FORMAT},
         {"{\"a\": \"\xff\"}", MLXR_E_FORMAT},
+        {"{\"a\": \"\xed\xa0\x80\"}", MLXR_E_FORMAT},
+        {"{\"a\": \"x", MLXR_E_FORMAT},
+        {"{\"a\": \"x\\", MLXR_E_FORMAT},
+        {"{\"a\": \"\\x\"}", MLXR_E_FORMAT},
+        {"{\"a\": \"\\u12\"}", MLXR_E_FORMAT},
+        {"{\"a\": \"line\nline\"}", MLXR_E_FORMAT},
+        {"{\"a\": 01}", MLXR_E_FORMAT},
+        {"{\"a\": 1.}", MLXR_E_FORMAT},
+        {"{\"a\": -}", MLXR_E_FORMAT},
+        {"{\"a\": 1e}", MLXR_E_FORMAT},
+        {"{\"a\": tru}", MLXR_E_FORMAT},
+        {"{\"a\" 1}", MLXR_E_FORMAT},
+        {"{\"a\": [1 2]}", MLXR_E_FORMAT},
+        {"{a: 1}", MLXR_E_FORMAT},
         {"{\"a\": 99999999999999999999}", MLXR_E_UNSUPPORTED},
     };
     mlxr_template *t = NULL;
@@ -261,6 +275,18 @@ static void test_bad_calls(void **state)
                      MLXR_OK);
     assert_string_equal(text, "{'\\x00k': 1}");
     mlxr_free(text);
+    mlxr_template_free(t);
+    assert_int_equal(mlxr_template_create(&t, "{{ a|list }}{{ b }}", 19, "t", NULL), MLXR_OK);
+    {
+        static const char json[] = " {\"b\": 1, \"a\": \"12345678\\u00e9\\ud83d\\ude00\\/\\\"\\ud800x\\n\", "
+                                   "\"b\" : [ -0, -9223372036854775808,"
+                                   " 1.5e3, 9223372036854775807, true, null, {} ,[] ] }\n";
+        assert_int_equal(mlxr_template_render(&text, &n, t, json, strlen(json), 0, NULL, &err), MLXR_OK);
+        assert_string_equal(
+            text, "['1', '2', '3', '4', '5', '6', '7', '8', 'é', '😀', '/', '\"', '\xef\xbf\xbd', 'x', '\\n']"
+                  "[0, -9223372036854775808, 1500.0, 9223372036854775807, True, None, {}, []]");
+        mlxr_free(text);
+    }
     mlxr_template_free(t);
     assert_int_equal(mlxr_template_create(&t, "", 0, "t", NULL), MLXR_OK);
     assert_int_equal(mlxr_template_render(&text, &n, t, "{}", 2, 0, NULL, NULL), MLXR_OK);
