@@ -49,11 +49,13 @@ static bool parse_number(rt *r, const str *s, size_t *i, int64_t *out)
 static bool parse_spec(rt *r, str *s, val v, spec *f)
 {
     size_t i = 0, j = 0;
+    bool own_fill = false;
     *f = (spec){.fill = ' ', .width = -1, .precision = -1};
     if (s->n) {
         uint32_t cp = next_cp(s->s, s->n, &j);
         if (j < s->n && is_align((unsigned char)s->s[j])) {
             f->fill = cp;
+            own_fill = true;
             f->align = s->s[j];
             i = j + 1;
         } else if (is_align(cp)) {
@@ -70,11 +72,9 @@ static bool parse_spec(rt *r, str *s, val v, spec *f)
         f->alt = true;
         i++;
     }
-    if (i < s->n && s->s[i] == '0') {
-        if (!f->align) {
-            f->fill = '0';
-            f->zero = true;
-        }
+    if (i < s->n && s->s[i] == '0' && !own_fill) {
+        f->fill = '0';
+        f->zero = !f->align;
         i++;
     }
     if (!parse_number(r, s, &i, &f->width)) return false;

@@ -694,6 +694,24 @@ static bool folds_known(void *ud, node *x)
            (x->kind != N_NAME && x->kind != N_CALL && x->kind != N_DATA && node_children(x, folds_known, ud));
 }
 
+/* The truth of what is constant: 0, 1, or -1 for not known here. */
+static int const_truth(const node *x)
+{
+    int a, b;
+    bool yes;
+    switch ((node_kind)x->kind) {
+    case N_CONST: return truthy(NULL, x->value, &yes) ? yes : -1;
+    case N_NOT: a = const_truth(x->a); return a < 0 ? a : !a;
+    case N_AND:
+    case N_OR:
+        a = const_truth(x->a);
+        if (a < 0 || a == (x->kind == N_OR)) return a;
+        b = const_truth(x->b);
+        return b;
+    default: return -1;
+    }
+}
+
 static bool gen(scope *c, node *x, frame *f)
 {
     gen_ud u = {.c = c, .f = f};
@@ -743,6 +761,11 @@ static bool gen(scope *c, node *x, frame *f)
                               x->kind == N_BREAK ? "'break' outside loop"
                                                  : "'continue' not properly in loop");
         return true;
+    case N_AND:
+    case N_OR:
+        /* folded by the reference: a right side that never counts may name filters that do not exist */
+        if (const_truth(x->a) == (x->kind == N_OR)) return gen(c, x->a, f);
+        break;
     case N_CONCAT:
         /* folded, the pieces are joined as plain text whatever they were */
         x->flag = folds_known(NULL, x);
