@@ -105,6 +105,7 @@ done:
 void mlxr_engine_close(mlxr_engine *e)
 {
     if (!e) return;
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): remove moves e->first on, as the first one has no prev */
     while (e->first) mlxr_engine_remove(e, e->first);
     mlxr_sampler_free(e->sampler);
     mlxr_state_free(e->state);

@@ -7,7 +7,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void use(const mlxr_tokenizer *tok)
 {
-    static const char text[] = "Hello  world's 123 caf\xc3\xa9 e\xcc\x81 \xe4\xb8\xad\xe6\x96\x87\n<s> \xf0\x9f\x98\x80 ...";
+    static const char text[] =
+        "Hello  world's 123 caf\xc3\xa9 e\xcc\x81 \xe4\xb8\xad\xe6\x96\x87\n<s> \xf0\x9f\x98\x80 ...";
     mlxr_text_pair pair = {text, "a b", sizeof text - 1, 3};
     int32_t *ids = NULL;
     char *out = NULL;

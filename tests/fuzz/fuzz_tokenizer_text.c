@@ -43,39 +43,76 @@ static void byte_level_model(mlxr_buf *b)
         json_string_to(b, c);
         mlxr_buf_printf(b, ": %u, ", i);
     }
-    mlxr_buf_str(b, "\"th\": 256, \"the\": 257, \"\xc4\xa0t\": 258, \"\xc4\xa0the\": 259, \"aa\": 260, \"aaaa\": 261, \"\xc3\x83\xc2\xa9\": 262},"
-                    "\"merges\": [\"t h\", \"th e\", \"\xc4\xa0 t\", \"\xc4\xa0 the\", \"a a\", \"aa aa\", \"\xc3\x83 \xc2\xa9\"]}, "
-                    "\"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true}");
+    mlxr_buf_str(b, "\"th\": 256, \"the\": 257, \"\xc4\xa0t\": 258, \"\xc4\xa0the\": 259, \"aa\": 260, "
+                    "\"aaaa\": 261, \"\xc3\x83\xc2\xa9\": 262},"
+                    "\"merges\": [\"t h\", \"th e\", \"\xc4\xa0 t\", \"\xc4\xa0 the\", \"a a\", \"aa aa\", "
+                    "\"\xc3\x83 \xc2\xa9\"]}, "
+                    "\"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": "
+                    "true, \"use_regex\": true}");
 }
 
 static void added(mlxr_buf *b)
 {
-    mlxr_buf_str(b, ", \"added_tokens\": [{\"content\": \"<s>\", \"special\": true, \"single_word\": false, \"lstrip\": true, \"rstrip\": true, \"normalized\": false},"
-                    "{\"content\": \"aba\", \"special\": false, \"single_word\": true, \"lstrip\": false, \"rstrip\": false, \"normalized\": true}]}");
+    mlxr_buf_str(b, ", \"added_tokens\": [{\"content\": \"<s>\", \"special\": true, \"single_word\": false, "
+                    "\"lstrip\": true, \"rstrip\": true, \"normalized\": false},"
+                    "{\"content\": \"aba\", \"special\": false, \"single_word\": true, \"lstrip\": false, "
+                    "\"rstrip\": false, \"normalized\": true}]}");
 }
 
 static void make(int i)
 {
     static const char *const others[] = {
-        "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xe2\x96\x81\"}]},"
-        "\"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}, {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}]},"
-        "\"model\": {\"type\": \"BPE\", \"byte_fallback\": true, \"fuse_unk\": true, \"unk_token\": \"?\", \"merges\": [\"a b\", \"\xe2\x96\x81 ab\"], \"vocab\": {\"?\": 0, \"a\": 1, \"b\": 2, \"ab\": 3, \"\xe2\x96\x81\": 4, \"\xe2\x96\x81" "ab\": 5",
-        "{\"normalizer\": {\"type\": \"NFKC\"}, \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"first\", \"split\": true}, \"decoder\": {\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"first\", \"split\": true},"
-        "\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"?\", 0], [\"a\", -1], [\"b\", -1.5], [\"ab\", -2], [\"\xe2\x96\x81\", -1], [\"\xe2\x96\x81" "a\", -0.5]]}",
-        "{\"normalizer\": {\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": true, \"strip_accents\": null, \"lowercase\": true}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}, \"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true},"
-        "\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"?\", \"continuing_subword_prefix\": \"##\", \"max_input_chars_per_word\": 20, \"vocab\": {\"?\": 0, \"a\": 1, \"##b\": 2, \"##a\": 3, \".\": 4, \"'\": 5}}",
-        "{\"normalizer\": {\"type\": \"NFD\"}, \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"UnicodeScripts\"}, {\"type\": \"Split\", \"pattern\": {\"Regex\": \"(?i)ab+|\\\\bq\\\\w*|[^\\\\s\\\\p{L}]+(?=a)\"}, \"behavior\": \"MergedWithNext\", \"invert\": true}, {\"type\": \"FixedLength\", \"length\": 3}]}, \"decoder\": {\"type\": \"CTC\", \"pad_token\": \"?\", \"word_delimiter_token\": \"|\", \"cleanup\": true},"
-        "\"model\": {\"type\": \"WordLevel\", \"unk_token\": \"?\", \"vocab\": {\"?\": 0, \"a\": 1, \"abc\": 2, \"|\": 3}}",
-        "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Nmt\"}, {\"type\": \"NFKD\"}, {\"type\": \"StripAccents\"}, {\"type\": \"Lowercase\"}, {\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}]}, \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Whitespace\"}, {\"type\": \"Digits\", \"individual_digits\": false}, {\"type\": \"Punctuation\", \"behavior\": \"Contiguous\"}]}, \"decoder\": {\"type\": \"BPEDecoder\", \"suffix\": \"</w>\"},"
-        "\"model\": {\"type\": \"BPE\", \"continuing_subword_prefix\": \"##\", \"end_of_word_suffix\": \"</w>\", \"unk_token\": \"?\", \"merges\": [[\"a\", \"##b\"]], \"vocab\": {\"?\": 0, \"a\": 1, \"##b\": 2, \"ab\": 3, \"##b</w>\": 4, \"a</w>\": 5}}",
+        "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", \"prepend\": "
+        "\"\xe2\x96\x81\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": "
+        "\"\xe2\x96\x81\"}]},"
+        "\"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": "
+        "{\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": "
+        "\"Fuse\"}, {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}]},"
+        "\"model\": {\"type\": \"BPE\", \"byte_fallback\": true, \"fuse_unk\": true, \"unk_token\": \"?\", "
+        "\"merges\": [\"a b\", \"\xe2\x96\x81 ab\"], \"vocab\": {\"?\": 0, \"a\": 1, \"b\": 2, \"ab\": 3, "
+        "\"\xe2\x96\x81\": 4, \"\xe2\x96\x81"
+        "ab\": 5",
+        "{\"normalizer\": {\"type\": \"NFKC\"}, \"pre_tokenizer\": {\"type\": \"Metaspace\", "
+        "\"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"first\", \"split\": true}, \"decoder\": "
+        "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"first\", "
+        "\"split\": true},"
+        "\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"?\", 0], [\"a\", -1], [\"b\", "
+        "-1.5], [\"ab\", -2], [\"\xe2\x96\x81\", -1], [\"\xe2\x96\x81"
+        "a\", -0.5]]}",
+        "{\"normalizer\": {\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": "
+        "true, \"strip_accents\": null, \"lowercase\": true}, \"pre_tokenizer\": {\"type\": "
+        "\"BertPreTokenizer\"}, \"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": "
+        "true},"
+        "\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"?\", \"continuing_subword_prefix\": \"##\", "
+        "\"max_input_chars_per_word\": 20, \"vocab\": {\"?\": 0, \"a\": 1, \"##b\": 2, \"##a\": 3, \".\": 4, "
+        "\"'\": 5}}",
+        "{\"normalizer\": {\"type\": \"NFD\"}, \"pre_tokenizer\": {\"type\": \"Sequence\", "
+        "\"pretokenizers\": [{\"type\": \"UnicodeScripts\"}, {\"type\": \"Split\", \"pattern\": {\"Regex\": "
+        "\"(?i)ab+|\\\\bq\\\\w*|[^\\\\s\\\\p{L}]+(?=a)\"}, \"behavior\": \"MergedWithNext\", \"invert\": "
+        "true}, {\"type\": \"FixedLength\", \"length\": 3}]}, \"decoder\": {\"type\": \"CTC\", "
+        "\"pad_token\": \"?\", \"word_delimiter_token\": \"|\", \"cleanup\": true},"
+        "\"model\": {\"type\": \"WordLevel\", \"unk_token\": \"?\", \"vocab\": {\"?\": 0, \"a\": 1, \"abc\": "
+        "2, \"|\": 3}}",
+        "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Nmt\"}, {\"type\": "
+        "\"NFKD\"}, {\"type\": \"StripAccents\"}, {\"type\": \"Lowercase\"}, {\"type\": \"Strip\", "
+        "\"strip_left\": true, \"strip_right\": true}]}, \"pre_tokenizer\": {\"type\": \"Sequence\", "
+        "\"pretokenizers\": [{\"type\": \"Whitespace\"}, {\"type\": \"Digits\", \"individual_digits\": "
+        "false}, {\"type\": \"Punctuation\", \"behavior\": \"Contiguous\"}]}, \"decoder\": {\"type\": "
+        "\"BPEDecoder\", \"suffix\": \"</w>\"},"
+        "\"model\": {\"type\": \"BPE\", \"continuing_subword_prefix\": \"##\", \"end_of_word_suffix\": "
+        "\"</w>\", \"unk_token\": \"?\", \"merges\": [[\"a\", \"##b\"]], \"vocab\": {\"?\": 0, \"a\": 1, "
+        "\"##b\": 2, \"ab\": 3, \"##b</w>\": 4, \"a</w>\": 5}}",
     };
     mlxr_buf b = {0};
     if (i < TOK_SCAN_COUNT - 1) {
         mlxr_buf_str(&b, "{");
         if (i % 2) mlxr_buf_str(&b, "\"normalizer\": {\"type\": \"NFC\"}, ");
-        mlxr_buf_str(&b, "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"behavior\": \"Isolated\", \"invert\": false, \"pattern\": {\"Regex\": ");
+        mlxr_buf_str(&b,
+                     "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", "
+                     "\"behavior\": \"Isolated\", \"invert\": false, \"pattern\": {\"Regex\": ");
         json_string_to(&b, tok_scanner_pattern((tok_scanner)(i + 1)));
-        mlxr_buf_str(&b, "}}, {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}]}, ");
+        mlxr_buf_str(&b, "}}, {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
+                         "\"use_regex\": false}]}, ");
         byte_level_model(&b);
     } else {
         size_t k = (size_t)(i - (TOK_SCAN_COUNT - 1));
@@ -102,10 +139,14 @@ static void check_stream(const mlxr_tokenizer *tok, const int32_t *ids, size_t n
     if (mlxr_tokenizer_decode(&text, &n_text, tok, ids, n, skip, NULL) != MLXR_OK) abort();
     if (mlxr_detokenizer_create(&d, tok, skip, NULL) != MLXR_OK) abort();
     for (size_t i = 0; i < n; i++) {
-        if (mlxr_detokenizer_push(d, ids[i], &piece, &n_piece, NULL) != MLXR_OK || mlxr_utf8_valid(piece, n_piece) != n_piece) abort();
+        if (mlxr_detokenizer_push(d, ids[i], &piece, &n_piece, NULL) != MLXR_OK ||
+            mlxr_utf8_valid(piece, n_piece) != n_piece)
+            abort();
         mlxr_buf_append(&all, piece, n_piece);
     }
-    if (mlxr_detokenizer_finish(d, &piece, &n_piece, NULL) != MLXR_OK || mlxr_utf8_valid(piece, n_piece) != n_piece) abort();
+    if (mlxr_detokenizer_finish(d, &piece, &n_piece, NULL) != MLXR_OK ||
+        mlxr_utf8_valid(piece, n_piece) != n_piece)
+        abort();
     mlxr_buf_append(&all, piece, n_piece);
     if (all.len != n_text || (n_text && memcmp(all.data, text, n_text) != 0)) abort();
     mlxr_buf_clear(&all);
@@ -124,8 +165,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!tokenizers[data[0] % N_TOKENIZERS]) make(data[0] % N_TOKENIZERS);
     tok = tokenizers[data[0] % N_TOKENIZERS];
     if (mlxr_tokenizer_encode(&ids, &n, tok, text, size - 1, false, NULL) == MLXR_OK) {
-        if (mlxr_tokenizer_encode(&again, &n_again, tok, text, size - 1, false, NULL) != MLXR_OK || n != n_again ||
-            (n && memcmp(ids, again, n * sizeof *ids) != 0))
+        if (mlxr_tokenizer_encode(&again, &n_again, tok, text, size - 1, false, NULL) != MLXR_OK ||
+            n != n_again || (n && memcmp(ids, again, n * sizeof *ids) != 0))
             abort();
         check_stream(tok, ids, n, true);
         mlxr_free(ids);

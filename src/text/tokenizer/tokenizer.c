@@ -104,7 +104,8 @@ mlxr_status mlxr_tokenizer_open_with(mlxr_tokenizer **out, const char *path,
         if (!file)
             st = mlxr_fail_nomem(err, "tokenizer");
         else
-            st = mlxr_path_is_file(file) ? open_file(&tok, file, options, err) : tok_open_folder(tok, path, err);
+            st = mlxr_path_is_file(file) ? open_file(&tok, file, options, err)
+                                         : tok_open_folder(tok, path, err);
     } else {
         st = open_file(&tok, path, options, err);
     }
