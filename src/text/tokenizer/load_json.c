@@ -54,24 +54,24 @@ static mlxr_status wrong(reader *r, const char *path, size_t i, const char *want
 
 /* ---- tokens of the grammar ---- */
 
-static inline void skip_space(reader *r)
+static void skip_space_on(reader *r)
 {
     static const uint64_t spaces = 0x2020202020202020u;
     const char *s = r->s;
-    for (;;) {
+    while (s < r->end && (*s == ' ' || *s == '\n' || *s == '\t' || *s == '\r')) {
         uint64_t w;
+        uint32_t half;
+        s++;
         while (r->end - s >= 8 && (memcpy(&w, s, 8), w == spaces))
             s += 8; /* indentation is most of the file */
-        while (s < r->end && (*s == ' ' || *s == '\n')) {
-            if (*s++ == '\n') break;
-        }
-        if (s < r->end && (*s == ' ' || *s == '\n' || *s == '\t' || *s == '\r')) {
-            if (*s == '\t' || *s == '\r') s++;
-            continue;
-        }
-        break;
+        if (r->end - s >= 4 && (memcpy(&half, s, 4), half == (uint32_t)spaces)) s += 4;
     }
     r->s = s;
+}
+
+static inline void skip_space(reader *r)
+{
+    if (r->s < r->end && (unsigned char)*r->s <= ' ') skip_space_on(r);
 }
 
 static inline bool take(reader *r, char c)
@@ -153,6 +153,27 @@ static mlxr_status string_with_escapes(reader *r, const char *from, tok_str *out
     return MLXR_OK;
 }
 
+/* mlxr_utf8_valid for strings of a few characters. */
+static bool is_utf8(const char *text, size_t n)
+{
+    const unsigned char *s = (const unsigned char *)text, *end = s + n;
+    while (s < end) {
+        if (*s < 0x80) {
+            s++;
+        } else if (end - s >= 3 && *s > 0xe0 && *s < 0xed && (s[1] & 0xc0) == 0x80 && (s[2] & 0xc0) == 0x80) {
+            s += 3;
+        } else if (end - s >= 2 && *s >= 0xc2 && *s < 0xe0 && (s[1] & 0xc0) == 0x80) {
+            s += 2;
+        } else {
+            uint32_t cp;
+            size_t k = mlxr_utf8_decode((const char *)s, (size_t)(end - s), &cp);
+            if (!k) return false;
+            s += k;
+        }
+    }
+    return true;
+}
+
 /* A string, its opening quote already read. */
 static inline mlxr_status string(reader *r, tok_str *out)
 {
@@ -171,7 +192,7 @@ static inline mlxr_status string(reader *r, tok_str *out)
         if (r->s >= r->end) return syntax(r, "a string does not end");
         high = 0x80;
     }
-    if (high >= 0x80 && mlxr_utf8_valid(out->s, out->n) != out->n) {
+    if (high >= 0x80 && !is_utf8(out->s, out->n)) {
         r->s = from;
         return syntax(r, "a string is not valid UTF-8");
     }
