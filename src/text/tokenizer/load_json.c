@@ -3,6 +3,7 @@
  * escapes, into an arena). All the rest becomes a small jansson tree. The grammar is RFC 8259's; text must be
  * UTF-8, lone surrogate escapes are refused, and nesting is bounded. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "text/tokenizer/load.h"
@@ -200,6 +201,13 @@ static inline mlxr_status string(reader *r, tok_str *out)
     return MLXR_OK;
 }
 
+static double power_of_ten(long k)
+{
+    char text[16];
+    snprintf(text, sizeof text, "1e%ld", k);
+    return strtod(text, NULL); /* no point in it, so no locale matters */
+}
+
 /* A number as serde_json reads it without its float_roundtrip feature: the digits that fit an integer of 64 bits,
  * then one multiplication or division by a power of ten. A unigram model's scores must be the reference's bits. */
 static double serde_number(const char *s, size_t n)
@@ -243,7 +251,7 @@ static double serde_number(const char *s, size_t n)
         long k = exponent < 0 ? -exponent : exponent;
         double p;
         if (k > 308) k = 308;
-        p = k < (long)MLXR_COUNT(p10) ? p10[k] : pow(10, (double)k);
+        p = k < (long)MLXR_COUNT(p10) ? p10[k] : power_of_ten(k);
         if (exponent < 0) {
             f /= p;
             exponent += k;
