@@ -114,7 +114,7 @@ static mlxr_status string_with_escapes(reader *r, const char *from, tok_str *out
     memcpy(to, from, (size_t)(r->s - from));
     at = to + (r->s - from);
     while (r->s < r->end && *r->s != '"') {
-        uint32_t cp, low;
+        uint32_t cp = 0, low = 0;
         char c = *r->s;
         if ((unsigned char)c < 0x20) return syntax(r, "a control character in a string");
         if (c != '\\') {
@@ -336,8 +336,8 @@ static mlxr_status vocab_map(reader *r)
     mlxr_status st;
     if (take(r, '}')) return MLXR_OK;
     do {
-        tok_str key;
-        number v;
+        tok_str key = {0};
+        number v = {0};
         if (!take(r, '"')) return syntax(r, "a key must begin here");
         if ((st = string(r, &key)) != MLXR_OK) return st;
         if (!take(r, ':')) return syntax(r, "a colon must be here");
@@ -361,8 +361,8 @@ static mlxr_status vocab_list(reader *r)
     if (take(r, ']')) return MLXR_OK;
     do {
         size_t i = r->src->n_tokens;
-        tok_str token;
-        number v;
+        tok_str token = {0};
+        number v = {0};
         if (i > INT32_MAX || !take(r, '[') || !take(r, '"')) return wrong(r, "model.vocab", i, want);
         if ((st = string(r, &token)) != MLXR_OK) return st;
         if (!take(r, ',')) return wrong(r, "model.vocab", i, want);
@@ -384,7 +384,7 @@ static mlxr_status merge_list(reader *r)
     mlxr_status st;
     if (take(r, ']')) return MLXR_OK;
     for (size_t i = 0;; i++) {
-        tok_str a, b;
+        tok_str a = {0}, b = {0};
         if (take(r, '[')) {
             if (!take(r, '"')) return wrong(r, "model.merges", i, want);
             if ((st = string(r, &a)) != MLXR_OK) return st;
@@ -450,7 +450,7 @@ static mlxr_status object(reader *r, json_t *o, unsigned depth, const char *path
     mlxr_status st;
     if (take(r, '}')) return MLXR_OK;
     do {
-        tok_str key;
+        tok_str key = {0};
         json_t *v = NULL;
         char *name;
         const char *below = "";
@@ -502,9 +502,9 @@ static bool word(reader *r, const char *w)
 /* *out may be set on failure too: it is what was read so far, for the caller to free. */
 static mlxr_status value(reader *r, json_t **out, unsigned depth, const char *path)
 {
-    tok_str s;
-    number n;
-    bool is;
+    tok_str s = {0};
+    number n = {0};
+    bool is = false;
     mlxr_status st;
 
     if (depth == MAX_DEPTH)
