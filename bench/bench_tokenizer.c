@@ -30,7 +30,7 @@ int main(int argc, char **argv)
     options.cache_dir = argc > 4 ? argv[4] : NULL;
     if (mlxr_file_read(&text, argv[2], (size_t)1 << 30, &err) != MLXR_OK) return fail(&err);
     for (int r = 0; r < rounds; r++) {
-        uint64_t from = mlxr_now_ns(), ns;
+        uint64_t from, ns;
         mlxr_tokenizer_close(tok);
         from = mlxr_now_ns();
         if (mlxr_tokenizer_open_with(&tok, argv[1], &options, &err) != MLXR_OK) return fail(&err);

@@ -92,7 +92,8 @@ MLXR_API void mlxr_free(void *p);
 
 /* ---- tokenizer -------------------------------------------------------------------------------- */
 
-/* Text to token ids and back, from a Hugging Face tokenizer.json (or vocab.json + merges.txt).
+/* Text to token ids and back, from a Hugging Face tokenizer.json (or vocab.json with merges.txt, vocab.txt, or
+ * SentencePiece's tokenizer.model).
  * Immutable once open: any number of threads may share one without a lock. */
 typedef struct mlxr_tokenizer mlxr_tokenizer;
 

@@ -24,7 +24,7 @@ static int compare_added(const void *a, const void *b)
 static bool matcher_build(tok_matcher *m, const tok_added_vocab *a, uint32_t normalized)
 {
     size_t n = 0;
-    m->sorted = mlxr_malloc_array(a->n, sizeof *m->sorted);
+    m->sorted = mlxr_malloc_array(a->n, sizeof(void *));
     if (!m->sorted) return false;
     for (size_t i = 0; i < a->n; i++) {
         const tok_added *t = &a->tokens[i];
@@ -33,7 +33,7 @@ static bool matcher_build(tok_matcher *m, const tok_added_vocab *a, uint32_t nor
     }
     m->n = n;
     if (!n) return true;
-    qsort(m->sorted, n, sizeof *m->sorted, compare_added);
+    qsort(m->sorted, n, sizeof(void *), compare_added);
     for (size_t i = 1, k = 1; i <= n; i++) { /* two with one pattern: the first id */
         if (i == n)
             m->n = k;
@@ -46,9 +46,10 @@ static bool matcher_build(tok_matcher *m, const tok_added_vocab *a, uint32_t nor
     for (size_t i = 0; i < m->n; i++) {
         const unsigned char *s = (const unsigned char *)m->sorted[i]->pattern.s;
         m->first[s[0]] = true;
-        for (unsigned b = 0; b < 256; b++)
-            if (m->sorted[i]->pattern.n == 1 || s[1] == b)
-                m->pairs[(s[0] << 8 | b) >> 6] |= (uint64_t)1 << (b & 63);
+        for (unsigned b = m->sorted[i]->pattern.n == 1 ? 0 : s[1]; b < 256; b++) {
+            m->pairs[(s[0] << 8 | b) >> 6] |= (uint64_t)1 << (b & 63);
+            if (m->sorted[i]->pattern.n > 1) break;
+        }
     }
     for (size_t i = 0, b = 0; b <= 256; b++) {
         while (i < m->n && (unsigned char)m->sorted[i]->pattern.s[0] < b) i++;

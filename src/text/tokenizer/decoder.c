@@ -202,7 +202,12 @@ void tok_decode_free(tok_decode_state *s)
 
 static bool starts(const char *s, size_t n, const char *with, size_t n_with)
 {
-    return n >= n_with && memcmp(s, with, n_with) == 0;
+    return n >= n_with && (n_with == 0 || (s && with && memcmp(s, with, n_with) == 0));
+}
+
+static bool ends(const char *s, size_t n, const char *with, size_t n_with)
+{
+    return n >= n_with && starts(s ? s + n - n_with : s, n_with, with, n_with);
 }
 
 /* Every `from` becomes `to`; an empty `from` stands between all characters and at both ends. */
@@ -249,7 +254,7 @@ static void cleanup(mlxr_buf *b, mlxr_buf *spare)
 static int byte_token(const char *s, size_t n)
 {
     int v = 0, k = 3;
-    if (n != 6 || memcmp(s, "<0x", 3) != 0 || s[5] != '>') return -1;
+    if (n != 6 || !s || memcmp(s, "<0x", 3) != 0 || s[5] != '>') return -1;
     if (s[3] == '+') k = 4;
     for (; k < 5; k++) {
         char c = s[k];
@@ -332,7 +337,7 @@ static void strip_token(const dec_stage *d, const char **t, size_t *n)
         *t += n_c;
         *n -= n_c;
     }
-    for (size_t k = 0; k < d->stop && *n >= n_c && memcmp(*t + *n - n_c, c, n_c) == 0; k++) *n -= n_c;
+    for (size_t k = 0; k < d->stop && ends(*t, *n, c, n_c); k++) *n -= n_c;
 }
 
 static mlxr_status flush_bytes(tok_decode_state *s, size_t i)
@@ -424,7 +429,7 @@ static mlxr_status token(tok_decode_state *s, size_t i, const char *t, size_t n)
         mlxr_buf_append(&g->hold, t, n);
         return st != MLXR_OK ? st : check(&g->hold, s->err);
     case DEC_CTC:
-        if (index > 0 && g->hold.len == n && (n == 0 || memcmp(g->hold.data, t, n) == 0)) return MLXR_OK;
+        if (index > 0 && g->hold.len == n && starts(g->hold.data, n, t, n)) return MLXR_OK;
         g->hold.len = 0;
         mlxr_buf_append(&g->hold, t, n);
         ctc(d, g, t, n, &spare);
@@ -446,6 +451,7 @@ static void replace_stream(const dec_stage *d, stage_state *g, const char *from,
     mlxr_buf *h = &g->hold;
     size_t i = 0;
     const char *hit;
+    if (!h->data) return;
     while (h->len - i >= n_from && (hit = memmem(h->data + i, h->len - i, from, n_from)) != NULL) {
         mlxr_buf_append(&g->text, h->data + i, (size_t)(hit - h->data) - i);
         if (d->type == DEC_REPLACE) mlxr_buf_append(&g->text, d->a, d->n_a);
@@ -496,9 +502,8 @@ static mlxr_status chunk(tok_decode_state *s, size_t i, const char *t, size_t n)
              k += n_c)
             g->cut++;
         if (g->hold.len > k) g->past = true;
-        for (n = g->hold.len; n - k >= n_c && (g->hold.len - n) / n_c < d->stop &&
-                              memcmp(g->hold.data + n - n_c, c, n_c) == 0;)
-            n -= n_c;
+        n = g->hold.len;
+        for (size_t cut = 0; cut < d->stop && ends(g->hold.data + k, n - k, c, n_c); cut++) n -= n_c;
         mlxr_buf_append(&g->text, g->hold.data + k, n - k);
         memmove(g->hold.data, g->hold.data + n, g->hold.len - n);
         g->hold.len -= n;

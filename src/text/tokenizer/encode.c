@@ -9,7 +9,7 @@
 
 enum { CACHE_FROM_BYTES = 64 }; /* shorter texts are not worth its pages */
 
-bool tok_ids_append(tok_ids *ids, const uint32_t *src, size_t n)
+bool tok_ids_grow(tok_ids *ids, const uint32_t *src, size_t n)
 {
     if (ids->n + n > ids->cap) {
         size_t cap = ids->cap ? 2 * ids->cap : 64;

@@ -3,6 +3,7 @@
  * escapes, into an arena). All the rest becomes a small jansson tree. The grammar is RFC 8259's; text must be
  * UTF-8, lone surrogate escapes are refused, and nesting is bounded. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "text/tokenizer/load.h"
@@ -54,24 +55,24 @@ static mlxr_status wrong(reader *r, const char *path, size_t i, const char *want
 
 /* ---- tokens of the grammar ---- */
 
-static inline void skip_space(reader *r)
+static void skip_space_on(reader *r)
 {
     static const uint64_t spaces = 0x2020202020202020u;
     const char *s = r->s;
-    for (;;) {
+    while (s < r->end && (*s == ' ' || *s == '\n' || *s == '\t' || *s == '\r')) {
         uint64_t w;
+        uint32_t half;
+        s++;
         while (r->end - s >= 8 && (memcpy(&w, s, 8), w == spaces))
             s += 8; /* indentation is most of the file */
-        while (s < r->end && (*s == ' ' || *s == '\n')) {
-            if (*s++ == '\n') break;
-        }
-        if (s < r->end && (*s == ' ' || *s == '\n' || *s == '\t' || *s == '\r')) {
-            if (*s == '\t' || *s == '\r') s++;
-            continue;
-        }
-        break;
+        if (r->end - s >= 4 && (memcpy(&half, s, 4), half == (uint32_t)spaces)) s += 4;
     }
     r->s = s;
+}
+
+static inline void skip_space(reader *r)
+{
+    if (r->s < r->end && (unsigned char)*r->s <= ' ') skip_space_on(r);
 }
 
 static inline bool take(reader *r, char c)
@@ -113,7 +114,7 @@ static mlxr_status string_with_escapes(reader *r, const char *from, tok_str *out
     memcpy(to, from, (size_t)(r->s - from));
     at = to + (r->s - from);
     while (r->s < r->end && *r->s != '"') {
-        uint32_t cp, low;
+        uint32_t cp = 0, low = 0;
         char c = *r->s;
         if ((unsigned char)c < 0x20) return syntax(r, "a control character in a string");
         if (c != '\\') {
@@ -153,6 +154,27 @@ static mlxr_status string_with_escapes(reader *r, const char *from, tok_str *out
     return MLXR_OK;
 }
 
+/* mlxr_utf8_valid for strings of a few characters. */
+static bool is_utf8(const char *text, size_t n)
+{
+    const unsigned char *s = (const unsigned char *)text, *end = s + n;
+    while (s < end) {
+        if (*s < 0x80) {
+            s++;
+        } else if (end - s >= 3 && *s > 0xe0 && *s < 0xed && (s[1] & 0xc0) == 0x80 && (s[2] & 0xc0) == 0x80) {
+            s += 3;
+        } else if (end - s >= 2 && *s >= 0xc2 && *s < 0xe0 && (s[1] & 0xc0) == 0x80) {
+            s += 2;
+        } else {
+            uint32_t cp;
+            size_t k = mlxr_utf8_decode((const char *)s, (size_t)(end - s), &cp);
+            if (!k) return false;
+            s += k;
+        }
+    }
+    return true;
+}
+
 /* A string, its opening quote already read. */
 static inline mlxr_status string(reader *r, tok_str *out)
 {
@@ -171,12 +193,19 @@ static inline mlxr_status string(reader *r, tok_str *out)
         if (r->s >= r->end) return syntax(r, "a string does not end");
         high = 0x80;
     }
-    if (high >= 0x80 && mlxr_utf8_valid(out->s, out->n) != out->n) {
+    if (high >= 0x80 && !is_utf8(out->s, out->n)) {
         r->s = from;
         return syntax(r, "a string is not valid UTF-8");
     }
     r->s++;
     return MLXR_OK;
+}
+
+static double power_of_ten(long k)
+{
+    char text[16];
+    snprintf(text, sizeof text, "1e%ld", k);
+    return strtod(text, NULL); /* no point in it, so no locale matters */
 }
 
 /* A number as serde_json reads it without its float_roundtrip feature: the digits that fit an integer of 64 bits,
@@ -222,7 +251,7 @@ static double serde_number(const char *s, size_t n)
         long k = exponent < 0 ? -exponent : exponent;
         double p;
         if (k > 308) k = 308;
-        p = k < (long)MLXR_COUNT(p10) ? p10[k] : pow(10, (double)k);
+        p = k < (long)MLXR_COUNT(p10) ? p10[k] : power_of_ten(k);
         if (exponent < 0) {
             f /= p;
             exponent += k;
@@ -307,8 +336,8 @@ static mlxr_status vocab_map(reader *r)
     mlxr_status st;
     if (take(r, '}')) return MLXR_OK;
     do {
-        tok_str key;
-        number v;
+        tok_str key = {0};
+        number v = {0};
         if (!take(r, '"')) return syntax(r, "a key must begin here");
         if ((st = string(r, &key)) != MLXR_OK) return st;
         if (!take(r, ':')) return syntax(r, "a colon must be here");
@@ -332,8 +361,8 @@ static mlxr_status vocab_list(reader *r)
     if (take(r, ']')) return MLXR_OK;
     do {
         size_t i = r->src->n_tokens;
-        tok_str token;
-        number v;
+        tok_str token = {0};
+        number v = {0};
         if (i > INT32_MAX || !take(r, '[') || !take(r, '"')) return wrong(r, "model.vocab", i, want);
         if ((st = string(r, &token)) != MLXR_OK) return st;
         if (!take(r, ',')) return wrong(r, "model.vocab", i, want);
@@ -355,7 +384,7 @@ static mlxr_status merge_list(reader *r)
     mlxr_status st;
     if (take(r, ']')) return MLXR_OK;
     for (size_t i = 0;; i++) {
-        tok_str a, b;
+        tok_str a = {0}, b = {0};
         if (take(r, '[')) {
             if (!take(r, '"')) return wrong(r, "model.merges", i, want);
             if ((st = string(r, &a)) != MLXR_OK) return st;
@@ -421,7 +450,7 @@ static mlxr_status object(reader *r, json_t *o, unsigned depth, const char *path
     mlxr_status st;
     if (take(r, '}')) return MLXR_OK;
     do {
-        tok_str key;
+        tok_str key = {0};
         json_t *v = NULL;
         char *name;
         const char *below = "";
@@ -474,9 +503,9 @@ static bool word(reader *r, const char *w)
 /* *out may be set on failure too: it is what was read so far, for the caller to free. */
 static mlxr_status value(reader *r, json_t **out, unsigned depth, const char *path)
 {
-    tok_str s;
-    number n;
-    bool is;
+    tok_str s = {0};
+    number n = {0};
+    bool is = false;
     mlxr_status st;
 
     if (depth == MAX_DEPTH)

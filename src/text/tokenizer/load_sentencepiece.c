@@ -216,7 +216,7 @@ static mlxr_status make_merges(spm *p, const char *path, mlxr_error *err)
         if (n) qsort(list, n, sizeof *list, better_first);
         src->merges = mlxr_malloc_array(2 * n, sizeof *src->merges);
         if (!src->merges) st = mlxr_fail_nomem(err, path);
-        for (size_t i = 0; i < n && st == MLXR_OK; i++) {
+        for (size_t i = 0; src->merges && i < n; i++) {
             src->merges[2 * i] = src->tokens[list[i].left];
             src->merges[2 * i + 1] = src->tokens[list[i].right];
         }

@@ -39,15 +39,19 @@ mlxr_status tok_pattern_create(tok_pattern **out, const char *source, size_t n, 
     }
     p->scanner = tok_scanner_find(source, n);
     if (p->scanner != TOK_SCAN_NONE) goto done;
-    if ((st = tok_regex_translate(&text, source, n, what, err)) != MLXR_OK) goto done;
     ctx = pcre2_compile_context_create(NULL);
     if (!ctx) {
         st = mlxr_fail_nomem(err, what);
         goto done;
     }
     pcre2_set_newline(ctx, PCRE2_NEWLINE_LF);
-    p->code = pcre2_compile((PCRE2_SPTR)(text.data ? text.data : ""), text.len,
-                            PCRE2_UTF | PCRE2_MULTILINE | PCRE2_NO_UTF_CHECK, &code, &at, ctx);
+    for (int compact = 0; compact < 2 && !p->code; compact++) {
+        text.len = 0;
+        if ((st = tok_regex_translate(&text, source, n, compact, what, err)) != MLXR_OK) goto done;
+        p->code = pcre2_compile((PCRE2_SPTR)(text.data ? text.data : ""), text.len,
+                                PCRE2_UTF | PCRE2_MULTILINE | PCRE2_NO_UTF_CHECK, &code, &at, ctx);
+        if (!p->code && code != PCRE2_ERROR_PATTERN_TOO_LARGE) break;
+    }
     if (!p->code) {
         pcre2_get_error_message(code, message, sizeof message);
         st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "tokenizer: %s: pattern \"%.*s\" does not compile: %s", what,

@@ -302,7 +302,10 @@ typedef struct translator {
     mlxr_buf *out;
     mlxr_error *err;
     unsigned depth;
-    bool extended, dot_all; /* (?x), (?m) */
+    bool extended, dot_all, fold; /* (?x), (?m), (?i) */
+    bool compact;                 /* large classes once, behind the pattern, as groups to call */
+    mlxr_buf classes;             /* their texts, each ended by a NUL */
+    unsigned n_classes;
 } translator;
 
 static mlxr_status bad(translator *t, mlxr_status code, const char *why)
@@ -341,6 +344,33 @@ static void put_set(mlxr_buf *out, const set *s, bool negated)
         out->len = mark;
         mlxr_buf_str(out, negated ? "[\\x{0}-\\x{10ffff}]" : "(?!)");
     }
+}
+
+/* A class that case folding does not widen: that of an escape always, one in brackets where there is none. */
+static void put_plain_set(translator *t, const set *s, bool negated)
+{
+    enum { LARGE = 400 };
+    mlxr_buf text = {0};
+    unsigned k = 0;
+    size_t at = 0;
+
+    put_set(&text, s, false);
+    if (text.failed) {
+        t->out->failed = true;
+    } else if (!t->compact || text.len < LARGE) {
+        mlxr_buf_str(t->out, "(?-i:");
+        put_set(t->out, s, negated);
+        mlxr_buf_char(t->out, ')');
+    } else {
+        for (; k < t->n_classes && strcmp(t->classes.data + at, text.data) != 0; k++)
+            at += strlen(t->classes.data + at) + 1;
+        if (k == t->n_classes) {
+            mlxr_buf_append(&t->classes, text.data, text.len + 1);
+            t->n_classes++;
+        }
+        mlxr_buf_printf(t->out, negated ? "(?:(?!(?&mlxr%u))[\\x{0}-\\x{10ffff}])" : "(?&mlxr%u)", k);
+    }
+    mlxr_buf_clear(&text);
 }
 
 static int hex(char c)
@@ -582,7 +612,8 @@ static mlxr_status alternatives(translator *t, bool in_group);
 static mlxr_status group(translator *t, bool *empty)
 {
     static const char *const plain[] = {":", "=", "!", ">", "<=", "<!"};
-    bool extended = t->extended, dot_all = t->dot_all, on = true, fold = false, no_fold = false;
+    bool extended = t->extended, dot_all = t->dot_all, was_fold = t->fold, on = true, fold = false,
+         no_fold = false;
     mlxr_status st;
 
     for (size_t i = 0; i < MLXR_COUNT(plain); i++) {
@@ -618,7 +649,7 @@ static mlxr_status group(translator *t, bool *empty)
         if (*t->s == '-')
             on = false;
         else if (*t->s == 'i')
-            fold = on, no_fold = !on;
+            t->fold = fold = on, no_fold = !on;
         else if (*t->s == 'm')
             t->dot_all = on;
         else if (*t->s == 'x')
@@ -638,23 +669,22 @@ static mlxr_status group(translator *t, bool *empty)
 restore:
     t->extended = extended;
     t->dot_all = dot_all;
+    t->fold = was_fold;
     return MLXR_OK;
 }
 
 static void word_boundary(translator *t, bool negated)
 {
+    static const char *const between[2][5] = {{"(?:(?<=", ")(?!", ")|(?<!", ")(?=", "))"},
+                                              {"(?:(?<=", ")(?=", ")|(?<!", ")(?!", "))"}};
     set w = {0};
-    mlxr_buf cls = {0};
     set_add_unicode(&w, 0, TOK_U_WORD);
     add_latin_words(&w);
-    put_set(&cls, &w, false);
-    if (cls.failed || w.failed)
-        t->out->failed = true;
-    else if (negated)
-        mlxr_buf_printf(t->out, "(?:(?<=%s)(?=%s)|(?<!%s)(?!%s))", cls.data, cls.data, cls.data, cls.data);
-    else
-        mlxr_buf_printf(t->out, "(?:(?<=%s)(?!%s)|(?<!%s)(?=%s))", cls.data, cls.data, cls.data, cls.data);
-    mlxr_buf_clear(&cls);
+    t->out->failed |= w.failed;
+    for (int i = 0; i < 5; i++) {
+        mlxr_buf_str(t->out, between[negated][i]);
+        if (i < 4) put_plain_set(t, &w, false);
+    }
     set_clear(&w);
 }
 
@@ -667,7 +697,7 @@ static mlxr_status escape(translator *t)
 
     if (t->s >= t->end) return bad(t, MLXR_E_FORMAT, "ends in a backslash");
     st = escape_class(t, &s, false, &is, &negated);
-    if (st == MLXR_OK && is) put_set(t->out, &s, negated);
+    if (st == MLXR_OK && is) put_plain_set(t, &s, negated);
     if (s.failed) st = mlxr_fail_nomem(t->err, t->what);
     set_clear(&s);
     if (st != MLXR_OK || is) return st;
@@ -784,12 +814,13 @@ static mlxr_status term(translator *t)
         } else if (t->s < t->end && *t->s == '*') {
             st = bad(t, MLXR_E_UNSUPPORTED, "callouts are not supported");
         } else {
-            bool extended = t->extended, dot_all = t->dot_all;
+            bool extended = t->extended, dot_all = t->dot_all, fold = t->fold;
             mlxr_buf_char(t->out, '(');
             st = alternatives(t, true);
             mlxr_buf_char(t->out, ')');
             t->extended = extended;
             t->dot_all = dot_all;
+            t->fold = fold;
         }
         t->depth--;
         break;
@@ -798,7 +829,10 @@ static mlxr_status term(translator *t)
         bool negated;
         t->s++;
         st = bracket(t, &s, &negated);
-        if (st == MLXR_OK) put_set(t->out, &s, negated);
+        if (st == MLXR_OK && t->fold)
+            put_set(t->out, &s, negated);
+        else if (st == MLXR_OK)
+            put_plain_set(t, &s, negated);
         set_clear(&s);
         break;
     }
@@ -869,14 +903,27 @@ static mlxr_status alternatives(translator *t, bool in_group)
     }
 }
 
-mlxr_status tok_regex_translate(mlxr_buf *out, const char *source, size_t n, const char *what,
+mlxr_status tok_regex_translate(mlxr_buf *out, const char *source, size_t n, bool compact, const char *what,
                                 mlxr_error *err)
 {
-    translator t = {.start = source, .s = source, .end = source + n, .what = what, .out = out, .err = err};
+    translator t = {.start = source,
+                    .s = source,
+                    .end = source + n,
+                    .what = what,
+                    .out = out,
+                    .err = err,
+                    .compact = compact};
     mlxr_status st;
     if (n > TOK_MAX_REGEX_BYTES) return bad(&t, MLXR_E_LIMIT, "too long");
     st = alternatives(&t, false);
     if (st == MLXR_OK && t.s < t.end) st = bad(&t, MLXR_E_FORMAT, "a ) without its (");
+    for (size_t k = 0, at = 0; k < t.n_classes && !t.classes.failed; k++) {
+        mlxr_buf_printf(out, "%s(?<mlxr%zu>%s)%s", k ? "" : "(?(DEFINE)", k, t.classes.data + at,
+                        k + 1 < t.n_classes ? "" : ")");
+        at += strlen(t.classes.data + at) + 1;
+    }
+    out->failed |= t.classes.failed;
+    mlxr_buf_clear(&t.classes);
     if (st == MLXR_OK) st = mlxr_buf_check(out, what, err);
     return st;
 }

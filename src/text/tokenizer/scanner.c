@@ -246,7 +246,7 @@ static const char *upper_lower(const char *s, const char *end, const char **uppe
 
 static inline const char *scan_cased(const char *s, const char *end, int n_digits, bool contracts)
 {
-    const char *p = s, *e = NULL, *upper = s, *upper2;
+    const char *p = s, *e = NULL, *upper = s, *upper2 = s;
     unsigned c = class_next(&p);
     bool prefix = !(c & (C_L | C_N | C_NL)); /* the optional first character may be this one */
 

@@ -391,7 +391,14 @@ typedef struct tok_ids {
 /* out gets the ids; b NULL: a single text. */
 mlxr_status tok_postprocess(const tok_postprocessor *p, tok_ids *out, const tok_ids *a, const tok_ids *b,
                             bool add_special_tokens, mlxr_error *err);
-bool tok_ids_append(tok_ids *ids, const uint32_t *src, size_t n);
+/* false: out of memory. */
+bool tok_ids_grow(tok_ids *ids, const uint32_t *src, size_t n);
+static inline bool tok_ids_append(tok_ids *ids, const uint32_t *src, size_t n)
+{
+    if (n != 1 || ids->n == ids->cap) return tok_ids_grow(ids, src, n);
+    ids->data[ids->n++] = *src;
+    return true;
+}
 
 typedef struct tok_decoder tok_decoder;
 mlxr_status tok_decoder_create(tok_decoder **out, const json_t *config, const char *file, mlxr_error *err);
