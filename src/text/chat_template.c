@@ -345,7 +345,7 @@ static mlxr_status render(char **out_text, size_t *out_n, const mlxr_chat_templa
 {
     choice c = {ct, name};
     in->choose = choose;
-    in->ud = &c;
+    in->ud = &c; /* cppcheck-suppress autoVariables ; for the call below, which is all that reads it */
     in->defaults = ct->defaults;
     return template_render(out_text, out_n, in, now, limits, err);
 }

@@ -99,7 +99,7 @@ val bound_method(rt *r, val self, const builtin *fn)
 
 static val unsafe_undefined(rt *r, val obj, str *name)
 {
-    val rep = v_missing(), u;
+    val rep, u;
     sb b = {0};
     write_str_repr(r, &b, name);
     rep = sb_val(r, &b);

@@ -38,6 +38,7 @@ val call_builtin(rt *r, const builtin *fn, val self, const args *a)
         bound[i] = a->kw[k];
     }
     for (size_t i = 0; i < fn->n_required; i++)
+        /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): n_required <= n_params */
         if (bound[i].type == T_MISSING)
             return raise(r, EXC_TYPE, "%s() missing required argument: '%s'", fn->name,
                          fn->params[i] ? fn->params[i] : "?");

@@ -32,7 +32,7 @@ static bool eval_kwargs(rt *r, val map, args *out, size_t cap)
 
 bool eval_args(rt *r, const call_args *c, env *e, args *out)
 {
-    val dyn = v_missing(), map = v_missing();
+    val dyn, map;
     list *rest = NULL;
     size_t n = c->pos.n, n_kw = c->kw.n;
 

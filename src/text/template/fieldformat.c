@@ -260,7 +260,8 @@ static size_t general(char *out, size_t cap, double x, int p, bool alt, bool add
     if (p == 0) p = 1;
     snprintf(out, cap, "%.*e", p - 1, x);
     e = strchr(out, 'e');
-    exp = e ? atoi(e + 1) : 0;
+    if (!e) return strlen(out); /* only a number that is not finite has none */
+    exp = atoi(e + 1);
     if (exp < -4 || exp >= p - (add_dot ? 1 : 0)) {
         if (!alt) {
             /* zeros at the mantissa's end go */

@@ -34,7 +34,7 @@ size_t format_float_repr(char out[40], double f)
     if (isnan(f)) return (size_t)snprintf(out, 40, "nan");
     if (isinf(f)) return (size_t)snprintf(out, 40, f < 0 ? "-inf" : "inf");
     if (signbit(f)) out[k++] = '-';
-    if (f == 0) return (size_t)(k + snprintf(out + k, 8, "0.0"));
+    if (f == 0) return (size_t)k + (size_t)snprintf(out + k, 8, "0.0");
     n = shortest_digits(fabs(f), d, &e);
     if (e < -4 || e >= 16) {
         out[k++] = d[0];
@@ -43,7 +43,7 @@ size_t format_float_repr(char out[40], double f)
             memcpy(out + k, d + 1, n - 1);
             k += (int)n - 1;
         }
-        return (size_t)(k + snprintf(out + k, 8, "e%c%02d", e < 0 ? '-' : '+', abs(e)));
+        return (size_t)k + (size_t)snprintf(out + k, 8, "e%c%02d", e < 0 ? '-' : '+', abs(e));
     }
     if (e < 0) {
         out[k++] = '0';

@@ -94,7 +94,7 @@ static bool put_str(rt *r, sb *b, const conv *c, val v, char type, bool markup)
 static bool put_int(rt *r, sb *b, const conv *c, val v, char type)
 {
     char digits[32], sign[4] = "";
-    size_t k = sizeof digits, n;
+    size_t k = sizeof digits, n, n_sign = 0;
     unsigned base = type == 'o' ? 8 : type == 'x' || type == 'X' ? 16 : 10;
     uint64_t u;
     sb body = {0};
@@ -122,12 +122,15 @@ static bool put_int(rt *r, sb *b, const conv *c, val v, char type)
     sb_add(r, &body, digits + k, n);
     if (body.failed) return false;
     if (v.i < 0)
-        strcat(sign, "-");
+        sign[n_sign++] = '-';
     else if (c->plus)
-        strcat(sign, "+");
+        sign[n_sign++] = '+';
     else if (c->space)
-        strcat(sign, " ");
-    if (c->alt && base != 10) strcat(sign, type == 'o' ? "0o" : type == 'x' ? "0x" : "0X");
+        sign[n_sign++] = ' ';
+    if (c->alt && base != 10) {
+        sign[n_sign++] = '0';
+        sign[n_sign] = type;
+    }
     put(r, b, c, sign, body.p, body.n, body.n, true);
     return !b->failed;
 }
@@ -147,7 +150,7 @@ static bool as_double(rt *r, val v, double *x)
 
 static bool put_float(rt *r, sb *b, const conv *c, val v, char type)
 {
-    double x;
+    double x = 0;
     char *buf, sign[2] = "";
     size_t cap, n;
     int64_t p = c->precision < 0 ? 6 : c->precision;

@@ -88,7 +88,7 @@ char *sb_reserve(rt *r, sb *b, size_t n)
             b->failed = true;
             return NULL;
         }
-        if (b->n && !b->heap) memcpy(p, b->p, b->n);
+        if (b->p && !b->heap) memcpy(p, b->p, b->n);
         b->p = p;
         b->cap = cap;
     }

@@ -280,7 +280,7 @@ static bool branch_update(scope *c, syms *s, syms branches[3])
             if (!work(c, n_fresh + s->n_stores)) return false;
             if (seen) continue;
             if (!grow(c, (void **)&fresh, n_fresh, &cap, sizeof *fresh)) return false;
-            fresh[n_fresh++] = name;
+            fresh[n_fresh++] = name; /* NOLINT(clang-analyzer-core.NullDereference): grow gave it room */
         }
     for (int b = 0; b < 3; b++) {
         const syms *y = &branches[b];
@@ -839,7 +839,7 @@ bool scope_template(parse *p)
     for (size_t i = 0; ok && i < t->n_blocks; i++) {
         node *b = t->blocks[i];
         /* the slots of "self" and "super" are kept where a name's would be */
-        uint32_t self_slot, super_slot;
+        uint32_t self_slot = 0, super_slot = 0;
         ok = scope_body(&c, &b->body, b->fn_info, &self_slot, &super_slot);
         b->ref.slot = self_slot;
         b->height = b->height > 0 ? b->height : 1;

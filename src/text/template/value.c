@@ -458,6 +458,7 @@ bool same(val a, val b)
     case T_NONE: return true;
     case T_BOOL:
     case T_INT: return a.i == b.i;
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): the bits are meant: a NaN is itself, -0 is not 0 */
     case T_FLOAT: return memcmp(&a.f, &b.f, sizeof a.f) == 0;
     case T_STR: return a.flag == b.flag && str_eq(a.s, b.s); /* equal literals are one object, mostly */
     case T_TUPLE: return a.l == b.l || (a.l->n == 0 && b.l->n == 0);

@@ -281,7 +281,12 @@ static const tok_added *added_of(const mlxr_tokenizer *tok, int32_t id)
 const char *mlxr_tokenizer_id_to_token(const mlxr_tokenizer *tok, int32_t id, size_t *n_bytes)
 {
     const tok_added *t = added_of(tok, id);
-    tok_str s = t ? t->content : id < 0 ? (tok_str){0} : tok_vocab_token(&tok->model.vocab, (uint32_t)id);
+    tok_str s = {0};
+
+    if (t)
+        s = t->content;
+    else if (id >= 0)
+        s = tok_vocab_token(&tok->model.vocab, (uint32_t)id);
     if (n_bytes) *n_bytes = s.n;
     return s.s;
 }
