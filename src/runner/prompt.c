@@ -9,7 +9,7 @@
 /* PromptBuilder.llama, in the two forms that Llama checkpoints were trained on. Which one a folder means is told by its
  * vocabulary: Llama 3 has the header tokens. */
 static const char llama3_source[] =
-    "{{- bos_token }}"
+    "{{- bos_token or '' }}"
     "{%- for message in messages %}"
     "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + (message['content'] | trim) + "
     "'<|eot_id|>' }}"
@@ -23,9 +23,10 @@ static const char llama2_source[] =
     "{%- else %}{%- set system = '' %}{%- set turns = messages %}{%- endif %}"
     "{%- for message in turns %}"
     "{%- if message['role'] == 'assistant' %}"
-    "{{- ' ' + (message['content'] | trim) + ' ' + eos_token }}"
+    "{{- ' ' + (message['content'] | trim) + ' ' + (eos_token or '') }}"
     "{%- else %}"
-    "{{- bos_token + '[INST] ' + (system if loop.first else '') + (message['content'] | trim) + ' [/INST]' }}"
+    "{{- (bos_token or '') + '[INST] ' + (system if loop.first else '') + (message['content'] | trim) + ' "
+    "[/INST]' }}"
     "{%- endif %}"
     "{%- endfor %}";
 

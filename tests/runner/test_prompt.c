@@ -90,6 +90,10 @@ static void a_folder_without_a_template_gets_the_llama_prompt(void **state)
                       "{\"role\":\"assistant\",\"content\":\"B\"},{\"role\":\"user\",\"content\":\"C\"}]";
     expect(&q, true, "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nA [/INST] B <|end|><s>[INST] C [/INST]");
 
+    put("tokenizer_config.json", "{}"); /* no BOS, no EOS are named: none are written */
+    expect(&q, true, "[INST] <<SYS>>\nS\n<</SYS>>\n\nA [/INST] B [INST] C [/INST]");
+    put("tokenizer_config.json", "{\"bos_token\": \"<s>\", \"eos_token\": \"<|end|>\"}");
+
     put_tokenizer("<|start_header_id|>"); /* Llama 3's form */
     expect(&q, true,
            "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"
@@ -97,7 +101,7 @@ static void a_folder_without_a_template_gets_the_llama_prompt(void **state)
            "<|start_header_id|>assistant<|end_header_id|>\n\nB<|eot_id|>"
            "<|start_header_id|>user<|end_header_id|>\n\nC<|eot_id|>"
            "<|start_header_id|>assistant<|end_header_id|>\n\n");
-    put("tokenizer_config.json", "{}"); /* no BOS is named: none is written */
+    put("tokenizer_config.json", "{}");
     q.messages_json = NULL;
     expect(&q, true,
            "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
