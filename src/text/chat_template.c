@@ -210,6 +210,10 @@ static mlxr_status open_folder(mlxr_chat_template *ct, const char *fallback, mlx
             goto done;
         if (legacy && (st = add_config(ct, legacy, legacy_path, err)) != MLXR_OK) goto done;
     }
+    if (!ct->n && fallback) {
+        st = add_template(ct, "default", fallback, strlen(fallback), "built-in template", err);
+        if (st != MLXR_OK) goto done;
+    }
     if (!ct->n) {
         st = mlxr_fail(
             err, MLXR_E_NOT_FOUND,

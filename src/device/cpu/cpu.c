@@ -327,7 +327,7 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
         s->list = step->wanted_only ? e->wanted : e->every;
         s->n_list = step->wanted_only ? s->n_wanted : s->n_tokens;
         if (s->n_list == 0) continue;
-        if (cancel && *cancel) {
+        if (mlxr_cancelled(cancel)) {
             return mlxr_fail(err, MLXR_E_CANCELLED, "device cpu: cancelled before step %zu of %zu (%s)", i,
                              e->n_steps, mlxr_op_name(s->ops[0].op->kind));
         }
