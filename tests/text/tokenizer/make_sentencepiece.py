@@ -36,7 +36,8 @@ def main():
     for kind in ("bpe", "unigram"):
         d = os.path.join(HERE, "sentencepiece_" + kind)
         os.makedirs(d, exist_ok=True)
-        spm.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_prefix=os.path.join(d, "tokenizer"), vocab_size=520, model_type=kind, byte_fallback=kind == "bpe",
+        os.chdir(d)  # the model file records the prefix: no path of this machine
+        spm.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_prefix="tokenizer", vocab_size=520, model_type=kind, byte_fallback=kind == "bpe",
                                        user_defined_symbols=["<x>"], normalization_rule_name="identity", hard_vocab_limit=False, num_threads=1, minloglevel=2)
         os.remove(os.path.join(d, "tokenizer.vocab"))
         slow = Slow()
