@@ -89,8 +89,8 @@ static void show_text(mlxr_buf *out, const char *path, const mlxr_model *m, cons
     mlxr_buf_printf(out, "vocabulary     %zu\n", p->vocab_size);
     mlxr_buf_printf(out, "context        %zu\n", p->context_length);
     for (size_t i = 0; i < s->n_kinds; i++)
-        mlxr_buf_printf(out, "%-15s%zu matrices, %llu bytes: %s\n", i ? "" : "weights",
-                        s->kinds[i].n_matrices, (unsigned long long)s->kinds[i].n_bytes,
+        mlxr_buf_printf(out, "%-15s%zu matri%s, %llu bytes: %s\n", i ? "" : "weights", s->kinds[i].n_matrices,
+                        s->kinds[i].n_matrices == 1 ? "x" : "ces", (unsigned long long)s->kinds[i].n_bytes,
                         kind_name(text, &s->kinds[i]));
     mlxr_buf_printf(out, "bits a weight  %.2f\n", 8.0 * (double)s->n_weight_bytes / (double)s->n_parameters);
     mlxr_buf_printf(out, "tensors        %zu\n", mlxr_checkpoint_count(c));
