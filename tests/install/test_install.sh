@@ -36,6 +36,13 @@ done
 cmp "$prefix/shared.out" "$prefix/static.out" || wrong "shared and static library answer differently"
 if ldd "$prefix/static" 2>/dev/null | grep -q libmlxr; then wrong "the static example needs libmlxr.so"; fi
 
+# The example of texts: ids and back, a rendered prompt.
+read -ra flags <<<"$(pkg-config --cflags --libs mlxr)"
+"${cc[@]}" "$source/examples/text.c" -o "$prefix/text" "${flags[@]}"
+LD_LIBRARY_PATH=$root/$libdir "$prefix/text" "$source/tests/runner/fixtures/tiny_chat" "the the" >"$prefix/text.out" ||
+    wrong "the example of texts failed"
+printf '257 258\nthe the\n<user>Hello\n' | cmp - "$prefix/text.out" || wrong "the example of texts said: $(cat "$prefix/text.out")"
+
 # A model that is not there: one line, exit code 1.
 if LD_LIBRARY_PATH=$root/$libdir "$prefix/shared" "$prefix/no-such-model" "Hello" 2>"$prefix/err" >/dev/null; then
     wrong "the example took a folder that is not there"
