@@ -5,7 +5,7 @@
 
 #include "base/base.h"
 
-enum { CLI_EXIT_FAILED = 1, CLI_EXIT_USAGE = 2, CLI_DEFAULT_CONTEXT = 0 };
+enum { CLI_EXIT_FAILED = 1, CLI_EXIT_USAGE = 2 };
 #define CLI_DEFAULT_PATHS "config/model-paths.local.json"
 
 /* CLI_FLAG: bool; CLI_STRING: const char *; CLI_LIST: struct cli_list; CLI_INT: int64_t; CLI_REAL: double;

@@ -36,10 +36,9 @@ static void answer_line(struct session *s, const char *line, size_t n)
     if (st == MLXR_OK) st = mlxr_buf_check(&s->out, "answer", &err);
     if (st != MLXR_OK) {
         s->n_errors++;
-        if (s->out.failed)
-            mlxr_buf_clear(&s->out); /* one answer too large; those before it are written already */
-        else
-            s->out.len = mark;
+        s->out.failed =
+            false; /* what was appended before the failure is still there: answers not yet written */
+        s->out.len = mark;
         mlxr_buf_str(&s->out, "{\"error\": ");
         mlxr_json_escape(&s->out, err.message, strlen(err.message));
         mlxr_buf_char(&s->out, '}');

@@ -17,7 +17,7 @@ mlxr_status jsonl_object(json_t **out, const char *line, size_t n, mlxr_error *e
  * counts the failed ones. Exit code: 0, or 1 with a line on standard error when reading or writing fails. */
 int jsonl_serve(const char *program, jsonl_answer answer, void *ud, size_t *n_errors);
 
-/* Appends "key": [ids]. */
+/* Appends the ids as a JSON list. */
 void jsonl_ids(mlxr_buf *out, const int32_t *ids, size_t n);
 
 #endif
