@@ -38,7 +38,7 @@ static int fail(const mlxr_error *err)
 static double step(bench *b, size_t n, size_t position, mlxr_error *err)
 {
     uint32_t last = (uint32_t)(n - 1);
-    mlxr_block_table table = {b->blocks, b->state->n_blocks};
+    mlxr_block_table table = {.blocks = b->blocks, .n_blocks = b->state->n_blocks};
     mlxr_batch batch = {.n_tokens = n,
                         .ids = b->ids + position,
                         .positions = b->positions + position,
@@ -87,7 +87,7 @@ static bool set_up(bench *b, mlxr_error *err)
     n_blocks = b->n_most / MLXR_KV_BLOCK + 1;
     if (mlxr_device_open(&b->device, b->o.device, &how, err) != MLXR_OK) return false;
     if (mlxr_device_compile(&b->executable, b->device, p, err) != MLXR_OK) return false;
-    if (mlxr_state_create(&b->state, b->executable, n_blocks, err) != MLXR_OK) return false;
+    if (mlxr_state_create(&b->state, b->executable, n_blocks, 1, err) != MLXR_OK) return false;
     b->ids = mlxr_calloc_array(b->n_most, sizeof *b->ids);
     b->positions = mlxr_calloc_array(b->n_most, sizeof *b->positions);
     b->seqs = mlxr_calloc_array(b->n_most, sizeof *b->seqs);

@@ -69,7 +69,7 @@ static mlxr_status reserve(session *s, size_t n_positions, mlxr_error *err)
     if (!blocks) return mlxr_fail_nomem(err, "logits");
     s->blocks = blocks;
     for (size_t i = 0; i < n; i++) blocks[i] = (uint32_t)i;
-    if ((st = mlxr_state_create(&s->state, s->executable, n, err)) != MLXR_OK) return st;
+    if ((st = mlxr_state_create(&s->state, s->executable, n, 1, err)) != MLXR_OK) return st;
     s->n_blocks = n;
     return MLXR_OK;
 }
@@ -78,7 +78,7 @@ static mlxr_status reserve(session *s, size_t n_positions, mlxr_error *err)
 static mlxr_status step(session *s, const int32_t *ids, size_t n, size_t position, size_t n_rows,
                         mlxr_error *err)
 {
-    mlxr_block_table table = {s->blocks, s->n_blocks};
+    mlxr_block_table table = {.blocks = s->blocks, .n_blocks = s->n_blocks};
     mlxr_batch batch = {.n_tokens = n,
                         .ids = ids,
                         .positions = s->positions,

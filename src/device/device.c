@@ -1,6 +1,7 @@
 /* The devices there are, and the calls that pass to the one at hand. Whatever a caller could get wrong about a
  * batch is checked here once, so that no device has to. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "device/device.h"
 
@@ -56,15 +57,77 @@ size_t mlxr_executable_block_bytes(const mlxr_executable *e)
     return e->device->ops->block_bytes(e);
 }
 
-mlxr_status mlxr_state_create(mlxr_state **out, mlxr_executable *e, size_t n_blocks, mlxr_error *err)
+size_t mlxr_executable_sequence_bytes(const mlxr_executable *e)
 {
+    return 2 * e->program->n_sequence_floats * sizeof(float);
+}
+
+/* ---- sequences: two versions of a state each, so that a step reads one and writes the other ---- */
+
+/* After how many tokens each version is; 0: it holds nothing. */
+struct mlxr_sequence_versions {
+    size_t n_tokens[2];
+};
+
+mlxr_status mlxr_state_create(mlxr_state **out, mlxr_executable *e, size_t n_blocks, size_t n_sequences,
+                              mlxr_error *err)
+{
+    struct mlxr_sequence_versions *versions = mlxr_calloc_array(n_sequences, sizeof *versions);
+    mlxr_sequence_step *steps = mlxr_calloc_array(n_sequences, sizeof *steps);
+    mlxr_status st;
+
     *out = NULL;
-    return e->device->ops->state_create(out, e, n_blocks, err);
+    st = versions && steps ? e->device->ops->state_create(out, e, n_blocks, n_sequences, err)
+                           : mlxr_fail_nomem(err, "device: state");
+    if (st != MLXR_OK) {
+        free(versions);
+        free(steps);
+        return st;
+    }
+    (*out)->executable = e;
+    (*out)->n_blocks = n_blocks;
+    (*out)->n_sequences = n_sequences;
+    (*out)->versions = versions;
+    (*out)->steps = steps;
+    return MLXR_OK;
 }
 
 void mlxr_state_free(mlxr_state *s)
 {
-    if (s) s->executable->device->ops->state_free(s);
+    struct mlxr_sequence_versions *versions;
+    mlxr_sequence_step *steps;
+
+    if (!s) return;
+    versions = s->versions;
+    steps = s->steps;
+    s->executable->device->ops->state_free(s);
+    free(versions);
+    free(steps);
+}
+
+enum { NOT_BEGUN = 2 }; /* mlxr_sequence_step.to before the batch's first token of it */
+
+/* Chooses the versions of the sequence whose first token of this batch is at `position`. */
+static mlxr_status begin_sequence(const mlxr_executable *e, mlxr_state *s, size_t i,
+                                  const mlxr_block_table *table, size_t position, mlxr_error *err)
+{
+    struct mlxr_sequence_versions *v = &s->versions[table->sequence];
+    mlxr_sequence_step *step = &s->steps[i];
+
+    if (step->to != NOT_BEGUN)
+        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "device: the tokens of sequence %u are in two places",
+                         (unsigned)table->sequence);
+    *step = (mlxr_sequence_step){.fresh = position == 0, .from = v->n_tokens[1] == position};
+    if (position > 0 && v->n_tokens[step->from] != position && e->program->n_sequence_floats > 0)
+        return mlxr_fail(
+            err, MLXR_E_INVALID_ARGUMENT,
+            "device: sequence %u begins at position %zu, but its states are those after %zu and %zu "
+            "tokens",
+            (unsigned)table->sequence, position, v->n_tokens[0], v->n_tokens[1]);
+    /* A fresh one writes over the longer version: the step before the last may be run again. */
+    step->to = step->fresh ? v->n_tokens[1] > v->n_tokens[0] : !step->from;
+    v->n_tokens[step->to] = 0;
+    return MLXR_OK;
 }
 
 static mlxr_status check_batch(const mlxr_executable *e, const mlxr_state *s, const mlxr_batch *batch,
@@ -90,12 +153,22 @@ static mlxr_status check_batch(const mlxr_executable *e, const mlxr_state *s, co
                              "device: token %zu is at position %u, but its sequence has %zu blocks of %d", t,
                              (unsigned)position, table->n_blocks, MLXR_KV_BLOCK);
     }
-    for (size_t i = 0; i < batch->n_seqs; i++)
+    for (size_t i = 0; i < batch->n_seqs; i++) {
+        if (batch->tables[i].sequence >= s->n_sequences)
+            return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
+                             "device: table %zu is sequence %u, the state has %zu", i,
+                             (unsigned)batch->tables[i].sequence, s->n_sequences);
+        for (size_t j = 0; j < i; j++)
+            if (batch->tables[j].sequence == batch->tables[i].sequence)
+                return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
+                                 "device: tables %zu and %zu are both sequence %u", j, i,
+                                 (unsigned)batch->tables[i].sequence);
         for (size_t j = 0; j < batch->tables[i].n_blocks; j++)
             if (batch->tables[i].blocks[j] >= s->n_blocks)
                 return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
                                  "device: sequence %zu has block %u, the state has %zu", i,
                                  (unsigned)batch->tables[i].blocks[j], s->n_blocks);
+    }
     for (size_t i = 0; i < batch->n_rows; i++)
         if (batch->rows[i] >= batch->n_tokens || (i > 0 && batch->rows[i] <= batch->rows[i - 1]))
             return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
@@ -104,11 +177,27 @@ static mlxr_status check_batch(const mlxr_executable *e, const mlxr_state *s, co
     return MLXR_OK;
 }
 
-mlxr_status mlxr_run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch, const volatile int *cancel,
-                     float *logits, mlxr_error *err)
+/* Whether token t is the first of its sequence's run in the batch. */
+static bool begins_run(const mlxr_batch *b, size_t t)
 {
-    mlxr_status st = check_batch(e, s, batch, err);
+    return t == 0 || b->seqs[t] != b->seqs[t - 1];
+}
 
-    if (st != MLXR_OK || batch->n_tokens == 0) return st;
-    return e->device->ops->run(e, s, batch, cancel, logits, err);
+mlxr_status mlxr_run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *caller_batch,
+                     const volatile int *cancel, float *logits, mlxr_error *err)
+{
+    mlxr_batch batch = *caller_batch;
+    mlxr_status st = check_batch(e, s, &batch, err);
+
+    if (st != MLXR_OK || batch.n_tokens == 0) return st;
+    for (size_t i = 0; i < batch.n_seqs; i++) s->steps[i].to = NOT_BEGUN;
+    for (size_t t = 0; t < batch.n_tokens && st == MLXR_OK; t++)
+        if (begins_run(&batch, t))
+            st = begin_sequence(e, s, batch.seqs[t], &batch.tables[batch.seqs[t]], batch.positions[t], err);
+    batch.steps = s->steps;
+    if (st == MLXR_OK) st = e->device->ops->run(e, s, &batch, cancel, logits, err);
+    for (size_t t = 0; t < batch.n_tokens && st == MLXR_OK; t++)
+        s->versions[batch.tables[batch.seqs[t]].sequence].n_tokens[s->steps[batch.seqs[t]].to] =
+            (size_t)batch.positions[t] + 1;
+    return st;
 }

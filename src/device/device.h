@@ -35,7 +35,12 @@ void mlxr_executable_free(mlxr_executable *e);
  * a sequence is a list of block ids: position p lies in block table[p / MLXR_KV_BLOCK]. */
 enum { MLXR_KV_BLOCK = 32 };
 size_t mlxr_executable_block_bytes(const mlxr_executable *e);
-mlxr_status mlxr_state_create(mlxr_state **out, mlxr_executable *e, size_t n_blocks, mlxr_error *err);
+/* What a program has beside that for each sequence (convolution tails, states of a delta rule) is kept for
+ * n_sequences of them, numbered from 0. A sequence that begins at position 0 begins with zeros. The state of the step
+ * before is kept too: a step that failed, or whose answer was not used, may be run again from the same position. */
+size_t mlxr_executable_sequence_bytes(const mlxr_executable *e);
+mlxr_status mlxr_state_create(mlxr_state **out, mlxr_executable *e, size_t n_blocks, size_t n_sequences,
+                              mlxr_error *err);
 void mlxr_state_free(mlxr_state *s);
 
 /* One step. Token t (id ids[t], at positions[t]) belongs to sequence seqs[t]. The tokens of one sequence are
@@ -45,7 +50,15 @@ void mlxr_state_free(mlxr_state *s);
 typedef struct mlxr_block_table {
     const uint32_t *blocks;
     size_t n_blocks;
+    uint32_t sequence; /* below the state's n_sequences; each sequence of a batch has its own */
 } mlxr_block_table;
+
+/* Where a sequence's own state is read and written by a step: version 0 or 1 of the two it has. `fresh`: there is
+ * none yet, it is zeros. mlxr_run fills these for the device, one a table. */
+typedef struct mlxr_sequence_step {
+    bool fresh;
+    unsigned from, to;
+} mlxr_sequence_step;
 
 typedef struct mlxr_batch {
     size_t n_tokens;
@@ -56,6 +69,7 @@ typedef struct mlxr_batch {
     size_t n_seqs;
     const uint32_t *rows;
     size_t n_rows;
+    const mlxr_sequence_step *steps; /* [n_seqs]; mlxr_run's business */
 } mlxr_batch;
 
 /* logits: [n_rows, V], the caller's. A row's bits depend on its own sequence alone: not on the rest of the batch,
@@ -74,7 +88,8 @@ typedef struct mlxr_device_ops {
                            mlxr_error *err);
     void (*executable_free)(mlxr_executable *e);
     size_t (*block_bytes)(const mlxr_executable *e);
-    mlxr_status (*state_create)(mlxr_state **out, mlxr_executable *e, size_t n_blocks, mlxr_error *err);
+    mlxr_status (*state_create)(mlxr_state **out, mlxr_executable *e, size_t n_blocks, size_t n_sequences,
+                                mlxr_error *err);
     void (*state_free)(mlxr_state *s);
     mlxr_status (*run)(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch, const volatile int *cancel,
                        float *logits, mlxr_error *err);
@@ -91,7 +106,9 @@ struct mlxr_executable {
 };
 struct mlxr_state {
     mlxr_executable *executable;
-    size_t n_blocks;
+    size_t n_blocks, n_sequences;
+    struct mlxr_sequence_versions *versions; /* [n_sequences]; device.c's */
+    mlxr_sequence_step *steps;               /* [n_sequences]; device.c's */
 };
 
 extern const mlxr_device_ops mlxr_device_ref, mlxr_device_cpu;

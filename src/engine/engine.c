@@ -10,6 +10,7 @@ struct mlxr_sequence {
     size_t n_cached;  /* tokens whose K and V are in the state */
     size_t limit;     /* n_tokens at which the answer is full */
     uint32_t *blocks; /* [n_blocks_needed], reserved whole at admission */
+    uint32_t i_state; /* the device's number for it, from admission on */
     size_t n_blocks, n_blocks_needed;
     bool admitted, done;
     int32_t *eos_ids;
@@ -30,6 +31,8 @@ struct mlxr_engine {
     size_t context_length, budget;
     uint32_t *free_blocks; /* a stack */
     size_t n_free, n_blocks;
+    uint32_t *free_states; /* a stack */
+    size_t n_free_states;
     mlxr_sequence *first, *last;
     size_t n_sequences;
     /* the batch, [budget] each; rows grow with the number of sequences */
@@ -44,7 +47,7 @@ struct mlxr_engine {
 
 mlxr_engine_options mlxr_engine_options_default(void)
 {
-    return (mlxr_engine_options){.context_length = 0, .max_tokens_per_step = 256, .max_kv_tokens = 0};
+    return (mlxr_engine_options){.max_tokens_per_step = 256, .max_sequences = 16};
 }
 
 static size_t blocks_for(size_t n_tokens)
@@ -57,7 +60,7 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, mlxr_device *device, const mlxr_
 {
     mlxr_engine_options defaults = mlxr_engine_options_default();
     mlxr_engine *e = calloc(1, sizeof *e);
-    size_t kv_tokens;
+    size_t kv_tokens, n_sequences;
     mlxr_status st;
 
     *out = NULL;
@@ -77,24 +80,30 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, mlxr_device *device, const mlxr_
     }
     kv_tokens = options->max_kv_tokens > e->context_length ? options->max_kv_tokens : e->context_length;
     e->n_blocks = blocks_for(kv_tokens);
-    if (e->n_blocks > UINT32_MAX) {
-        st = mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "engine: %zu cached tokens are too many", kv_tokens);
+    n_sequences = options->max_sequences ? options->max_sequences : defaults.max_sequences;
+    if (e->n_blocks > UINT32_MAX || n_sequences > UINT32_MAX) {
+        st = mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
+                       "engine: %zu cached tokens of %zu sequences are too many", kv_tokens, n_sequences);
         goto done;
     }
 
     if ((st = mlxr_device_compile(&e->executable, device, program, err)) != MLXR_OK) goto done;
-    if ((st = mlxr_state_create(&e->state, e->executable, e->n_blocks, err)) != MLXR_OK) goto done;
+    if ((st = mlxr_state_create(&e->state, e->executable, e->n_blocks, n_sequences, err)) != MLXR_OK)
+        goto done;
     if ((st = mlxr_sampler_create(&e->sampler, program->vocab_size, err)) != MLXR_OK) goto done;
     e->free_blocks = mlxr_malloc_array(e->n_blocks, sizeof *e->free_blocks);
+    e->free_states = mlxr_malloc_array(n_sequences, sizeof *e->free_states);
     e->ids = mlxr_malloc_array(e->budget, sizeof *e->ids);
     e->positions = mlxr_malloc_array(e->budget, sizeof *e->positions);
     e->seqs = mlxr_malloc_array(e->budget, sizeof *e->seqs);
-    if (!e->free_blocks || !e->ids || !e->positions || !e->seqs) {
+    if (!e->free_blocks || !e->free_states || !e->ids || !e->positions || !e->seqs) {
         st = mlxr_fail_nomem(err, "engine");
         goto done;
     }
     for (size_t i = 0; i < e->n_blocks; i++) e->free_blocks[i] = (uint32_t)(e->n_blocks - 1 - i);
     e->n_free = e->n_blocks;
+    for (size_t i = 0; i < n_sequences; i++) e->free_states[i] = (uint32_t)(n_sequences - 1 - i);
+    e->n_free_states = n_sequences;
     *out = e;
     e = NULL;
 done:
@@ -111,6 +120,7 @@ void mlxr_engine_close(mlxr_engine *e)
     mlxr_state_free(e->state);
     mlxr_executable_free(e->executable);
     free(e->free_blocks);
+    free(e->free_states);
     free(e->ids);
     free(e->positions);
     free(e->seqs);
@@ -215,6 +225,7 @@ void mlxr_engine_remove(mlxr_engine *e, mlxr_sequence *s)
 {
     if (!s) return;
     for (size_t i = s->n_blocks; i-- > 0;) e->free_blocks[e->n_free++] = s->blocks[i];
+    if (s->admitted) e->free_states[e->n_free_states++] = s->i_state;
     if (s->prev)
         s->prev->next = s->next;
     else
@@ -262,9 +273,10 @@ static void admit(mlxr_engine *e)
 {
     for (mlxr_sequence *s = e->first; s; s = s->next) {
         if (s->admitted || s->done) continue;
-        if (s->n_blocks_needed > e->n_free) return;
+        if (s->n_blocks_needed > e->n_free || e->n_free_states == 0) return;
         for (size_t i = 0; i < s->n_blocks_needed; i++) s->blocks[i] = e->free_blocks[--e->n_free];
         s->n_blocks = s->n_blocks_needed;
+        s->i_state = e->free_states[--e->n_free_states];
         s->admitted = true;
     }
 }
@@ -273,7 +285,8 @@ static void batch_tokens(mlxr_engine *e, mlxr_batch *b, mlxr_sequence *s, size_t
 {
     s->n_in_batch = n;
     s->i_table = (uint32_t)b->n_seqs;
-    e->tables[b->n_seqs++] = (mlxr_block_table){.blocks = s->blocks, .n_blocks = s->n_blocks};
+    e->tables[b->n_seqs++] = (mlxr_block_table){
+        .blocks = s->blocks, .n_blocks = s->n_blocks, .sequence = s->i_state};
     for (size_t i = 0; i < n; i++) {
         e->ids[b->n_tokens] = s->tokens[s->n_cached + i];
         e->positions[b->n_tokens] = (uint32_t)(s->n_cached + i);

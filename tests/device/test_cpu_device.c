@@ -22,7 +22,7 @@ static session open_session(const char *name, const char *isa, size_t n_threads,
     mlxr_error err;
     assert_ok(mlxr_device_open(&s.device, name, &options, &err), &err);
     assert_ok(mlxr_device_compile(&s.executable, s.device, p, &err), &err);
-    assert_ok(mlxr_state_create(&s.state, s.executable, n_blocks, &err), &err);
+    assert_ok(mlxr_state_create(&s.state, s.executable, n_blocks, 4, &err), &err);
     return s;
 }
 
@@ -41,7 +41,7 @@ static size_t step(session *s, size_t from, size_t to, size_t every, float *logi
     uint32_t *u = mlxr_calloc_array(3 * n + s->state->n_blocks, sizeof *u);
     uint32_t *positions = u, *seqs = u + n, *rows = u + 2 * n, *blocks = u + 3 * n;
     int32_t *ids = mlxr_calloc_array(n, sizeof *ids);
-    mlxr_block_table table = {blocks, s->state->n_blocks};
+    mlxr_block_table table = {.blocks = blocks, .n_blocks = s->state->n_blocks};
     mlxr_batch batch = {n, ids, positions, seqs, &table, 1, rows, 0};
     mlxr_error err;
 

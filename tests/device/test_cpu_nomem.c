@@ -45,7 +45,7 @@ static mlxr_status step(mlxr_executable *e, mlxr_state *s, size_t n, float *logi
     static const uint32_t blocks[] = {0, 1, 2}, seqs[MOST];
     static int32_t ids[MOST];
     static uint32_t positions[MOST];
-    mlxr_block_table table = {blocks, 3};
+    mlxr_block_table table = {.blocks = blocks, .n_blocks = 3};
     uint32_t row = (uint32_t)n - 1;
     mlxr_batch batch = {n, ids, positions, seqs, &table, 1, &row, 1};
     for (size_t i = 0; i < MOST; i++) {
@@ -81,7 +81,7 @@ static void every_allocation_may_fail(void **state)
         fail_at = k ? k : SIZE_MAX;
         st = mlxr_device_open(&d, "cpu", &options, &err);
         if (st == MLXR_OK) st = mlxr_device_compile(&e, d, mlxr_model_program(m), &err);
-        if (st == MLXR_OK) st = mlxr_state_create(&s, e, 3, &err);
+        if (st == MLXR_OK) st = mlxr_state_create(&s, e, 3, 4, &err);
         if (st == MLXR_OK) st = step(e, s, 1, got, &err);
         if (st == MLXR_OK) st = step(e, s, MOST, got, &err);
         done = k > 0 && n_calls < fail_at;

@@ -67,7 +67,7 @@ static void finish(tiny *t, const char *device)
     assert_ok(mlxr_device_open(&t->device, device, &options, &err), &err);
     assert_true(strlen(mlxr_device_description(t->device)) > 0);
     assert_ok(mlxr_device_compile(&t->executable, t->device, t->p, &err), &err);
-    assert_ok(mlxr_state_create(&t->state, t->executable, 4, &err), &err);
+    assert_ok(mlxr_state_create(&t->state, t->executable, 4, 4, &err), &err);
 }
 
 static void end(tiny *t)
@@ -82,7 +82,7 @@ static void end(tiny *t)
 static void run(tiny *t, size_t n, size_t first_position, float *out)
 {
     static const uint32_t blocks[] = {2, 1};
-    mlxr_block_table table = {blocks, 2};
+    mlxr_block_table table = {.blocks = blocks, .n_blocks = 2};
     int32_t ids[MAX_T];
     uint32_t positions[MAX_T], seqs[MAX_T] = {0}, rows[MAX_T];
     mlxr_batch batch = {n, ids, positions, seqs, &table, 1, rows, n};
@@ -346,7 +346,7 @@ static void bad_batches_are_refused(void **state)
     static const uint32_t good_positions[] = {0, 1, 2}, jump[] = {0, 2, 3}, far[] = {62, 63, 64};
     static const uint32_t good_seqs[] = {0, 0, 0}, bad_seqs[] = {0, 0, 1};
     static const uint32_t good_rows[] = {0, 2}, falling[] = {2, 0}, twice[] = {1, 1}, beyond[] = {0, 3};
-    static const mlxr_block_table good = {good_blocks, 2}, bad = {bad_blocks, 2};
+    static const mlxr_block_table good = {.blocks = good_blocks, .n_blocks = 2}, bad = {.blocks = bad_blocks, .n_blocks = 2};
     static const mlxr_batch batches[] = {
         {3, low_ids, good_positions, good_seqs, &good, 1, good_rows, 2},
         {3, high_ids, good_positions, good_seqs, &good, 1, good_rows, 2},
@@ -402,7 +402,7 @@ static void too_large_a_state_is_out_of_memory(void **state)
         mlxr_build_op(t.b, &copy);
         finish(&t, devices[d]);
         assert_true(mlxr_executable_block_bytes(t.executable) >= MLXR_KV_BLOCK * 2 * W * 2);
-        assert_int_equal(mlxr_state_create(&s, t.executable, SIZE_MAX / 4, &err), MLXR_E_NOMEM);
+        assert_int_equal(mlxr_state_create(&s, t.executable, SIZE_MAX / 4, 4, &err), MLXR_E_NOMEM);
         assert_null(s);
         end(&t);
     }

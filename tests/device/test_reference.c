@@ -73,7 +73,7 @@ static void open_device(fixture *f, size_t i_device)
 
     assert_ok(mlxr_device_open(&f->device, devices[i_device].name, &options, &err), &err);
     assert_ok(mlxr_device_compile(&f->executable, f->device, mlxr_model_program(f->model), &err), &err);
-    assert_ok(mlxr_state_create(&f->state, f->executable, N_BLOCKS, &err), &err);
+    assert_ok(mlxr_state_create(&f->state, f->executable, N_BLOCKS, 4, &err), &err);
     f->V = mlxr_model_program(f->model)->vocab_size;
 }
 
@@ -136,7 +136,7 @@ static void step(fixture *f, const int32_t *ids, size_t n, size_t position, cons
 static const uint32_t some_blocks[] = {3, 0, 7, 5};
 static const uint32_t other_blocks[] = {12, 9, 1, 14};
 static const uint32_t third_blocks[] = {2, 15, 4, 6};
-#define TABLE(blocks) ((mlxr_block_table){blocks, MLXR_COUNT(blocks)})
+#define TABLE(blocks) ((mlxr_block_table){blocks, MLXR_COUNT(blocks), 0})
 
 static float *new_logits(const fixture *f, size_t n)
 {
@@ -278,7 +278,11 @@ static void company_changes_no_bit(void **state)
     for (size_t d = 0; d < n_devices; d++) {
         for (size_t i = 0; i < MLXR_COUNT(models); i++) {
             fixture f;
-            mlxr_block_table tables[] = {TABLE(some_blocks), TABLE(other_blocks), TABLE(third_blocks)};
+            mlxr_block_table tables[] = {
+                {some_blocks, MLXR_COUNT(some_blocks), 0},
+                {other_blocks, MLXR_COUNT(other_blocks), 1},
+                {third_blocks, MLXR_COUNT(third_blocks), 2},
+            };
             enum { A = 36, B = 19, C = 33, FIRST_A = 20, FIRST_C = C - 1, N = A - FIRST_A + B + 1 };
             int32_t a[A], b[B], c[C], ids[N];
             uint32_t positions[N], seqs[N], rows[N];

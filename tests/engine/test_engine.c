@@ -41,11 +41,13 @@ static size_t fake_block_bytes(const mlxr_executable *e)
     return MLXR_KV_BLOCK * sizeof(int32_t);
 }
 
-static mlxr_status fake_state_create(mlxr_state **out, mlxr_executable *e, size_t n_blocks, mlxr_error *er)
+static mlxr_status fake_state_create(mlxr_state **out, mlxr_executable *e, size_t n_blocks, size_t n_sequences,
+                                     mlxr_error *er)
 {
     struct fake_state *s = calloc(1, sizeof *s);
+    (void)e;
+    (void)n_sequences;
     (void)er;
-    s->base = (mlxr_state){.executable = e, .n_blocks = n_blocks};
     s->ids = calloc(n_blocks * MLXR_KV_BLOCK, sizeof *s->ids);
     *out = &s->base;
     return MLXR_OK;

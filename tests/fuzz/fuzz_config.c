@@ -12,7 +12,7 @@ static void run(const mlxr_program *p)
 {
     static const uint32_t blocks[] = {0}, positions[] = {0, 1}, seqs[] = {0, 0}, rows[] = {1};
     static const int32_t ids[] = {0, 0};
-    static const mlxr_block_table table = {blocks, 1};
+    static const mlxr_block_table table = {.blocks = blocks, .n_blocks = 1};
     const mlxr_batch batch = {2, ids, positions, seqs, &table, 1, rows, 1};
     mlxr_device *device = NULL;
     mlxr_executable *executable = NULL;
@@ -21,7 +21,7 @@ static void run(const mlxr_program *p)
 
     if (logits && mlxr_device_open(&device, "ref", NULL, NULL) == MLXR_OK &&
         mlxr_device_compile(&executable, device, p, NULL) == MLXR_OK &&
-        mlxr_state_create(&state, executable, 1, NULL) == MLXR_OK &&
+        mlxr_state_create(&state, executable, 1, 4, NULL) == MLXR_OK &&
         mlxr_run(executable, state, &batch, NULL, logits, NULL) != MLXR_OK)
         abort();
     mlxr_state_free(state);

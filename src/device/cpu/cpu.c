@@ -50,7 +50,8 @@ static void cpu_state_free(mlxr_state *base)
     free(s);
 }
 
-static mlxr_status cpu_state_create(mlxr_state **out, mlxr_executable *base, size_t n_blocks, mlxr_error *err)
+static mlxr_status cpu_state_create(mlxr_state **out, mlxr_executable *base, size_t n_blocks, size_t n_sequences,
+                                    mlxr_error *err)
 {
     size_t bytes;
     cpu_state *s = calloc(1, sizeof *s);
@@ -67,8 +68,6 @@ static mlxr_status cpu_state_create(mlxr_state **out, mlxr_executable *base, siz
                          cpu_block_bytes(base));
     }
     s->blocks = (float *)(((uintptr_t)s->memory + 63) / 64 * 64);
-    s->base.executable = base;
-    s->base.n_blocks = n_blocks;
     *out = &s->base;
     return MLXR_OK;
 }

@@ -138,7 +138,8 @@ static void ref_state_free(mlxr_state *base)
     free(s);
 }
 
-static mlxr_status ref_state_create(mlxr_state **out, mlxr_executable *base, size_t n_blocks, mlxr_error *err)
+static mlxr_status ref_state_create(mlxr_state **out, mlxr_executable *base, size_t n_blocks,
+                                    size_t n_sequences, mlxr_error *err)
 {
     ref_state *s = calloc(1, sizeof *s);
 
@@ -150,8 +151,6 @@ static mlxr_status ref_state_create(mlxr_state **out, mlxr_executable *base, siz
                          "device ref: out of memory for %zu blocks of %zu bytes of keys and values", n_blocks,
                          ref_block_bytes(base));
     }
-    s->base.executable = base;
-    s->base.n_blocks = n_blocks;
     *out = &s->base;
     return MLXR_OK;
 }

@@ -7,6 +7,7 @@ static float activate(mlxr_act act, float x)
 {
     switch (act) {
     case MLXR_ACT_SILU: return x / (1 + expf(-x)); /* arXiv 1702.03118 */
+    default: break;
     }
     return x;
 }
