@@ -54,11 +54,9 @@ typedef struct mlxr_reg {
  * A stack has a matrix for each expert: one tensor [n_experts, n_rows, n_cols], or n_experts tensors whose names have
  * the expert's number where the module name has "{expert}". */
 typedef struct mlxr_weight {
-    const char
-        *name; /* module name in the checkpoint: the tensor is name + ".weight", ".bias" and the like: see
-                         suffix */
-    const char
-        *suffix; /* ".weight", ".bias", "" or, for a matrix whose scales are name + "_scales", "_blocks" */
+    /* Module name in the checkpoint. The tensor is name + suffix: ".weight", ".bias", "" or, for a matrix whose scales
+     * are name + "_scales", "_blocks". */
+    const char *name, *suffix;
     size_t n_experts;      /* 0: no stack */
     size_t n_rows, n_cols; /* [rows, cols]; a vector has n_rows == 1 and its tensor one dimension */
     bool is_vector;

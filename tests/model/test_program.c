@@ -337,7 +337,7 @@ static void what_does_not_fit_is_refused(void **state)
          MLXR_E_INTERNAL,
          "EMBED reads a table of 11 rows, wanted 12 or more"},
         {{.before = read_of_nothing}, MLXR_E_INTERNAL, "(ADD, layer 3): b reads register q before"},
-        {{.before = logits_too_early}, MLXR_E_INTERNAL, "after the last ATTEND"},
+        {{.before = logits_too_early}, MLXR_E_INTERNAL, "after the last operation that mixes tokens"},
         {{.before = scale_by_nan}, MLXR_E_INTERNAL, "(SCALE, layer 0): a field"},
         {{.norm = norm_no_weight}, MLXR_E_INTERNAL, "(RMS_NORM, layer 0): weight is not a weight"},
         {{.norm = norm_matrix}, MLXR_E_INTERNAL, "embed.weight is a matrix [12, 8], wanted a vector [1, 8]"},
