@@ -36,6 +36,15 @@ typedef struct reader {
 
 /* ---- config.json ---- */
 
+/* No kind has an object among its fields, so one inside can only be a layer type's. */
+static bool is_by_layer_type(const json_t *scaling)
+{
+    for (void *it = json_object_iter((json_t *)scaling); it;
+         it = json_object_iter_next((json_t *)scaling, it))
+        if (json_is_object(json_object_iter_value(it))) return true;
+    return json_object_get(scaling, "full_attention") || json_object_get(scaling, "sliding_attention");
+}
+
 mlxr_status mlxr_rope_scaling_of(const json_t **out, const json_t *config, const char *layer_type,
                                  const char *what, mlxr_error *err)
 {
@@ -54,9 +63,7 @@ mlxr_status mlxr_rope_scaling_of(const json_t **out, const json_t *config, const
     }
     if (!all) return MLXR_OK;
     *out = all;
-    if (!json_object_get(all, "full_attention") && !json_object_get(all, "sliding_attention") &&
-        !(layer_type && json_object_get(all, layer_type)))
-        return MLXR_OK;
+    if (!is_by_layer_type(all)) return MLXR_OK;
 
     *out = NULL;
     if (!layer_type)
@@ -107,8 +114,9 @@ static mlxr_status kind_of(const reader *r, rope_kind *kind)
             *kind = kinds[i].kind;
             return MLXR_OK;
         }
-        mlxr_buf_printf(&known, "%s%s", i ? ", " : "", kinds[i].name);
     }
+    for (size_t i = 0; i < MLXR_COUNT(kinds); i++)
+        mlxr_buf_printf(&known, "%s%s", i ? ", " : "", kinds[i].name);
     st = mlxr_buf_check(&known, r->what, r->err);
     if (st == MLXR_OK)
         st = mlxr_fail(r->err, MLXR_E_UNSUPPORTED,
@@ -126,6 +134,24 @@ static mlxr_status get_real(const reader *r, double *out, const char *key, doubl
     if (st == MLXR_OK && isnan(*out))
         st = mlxr_fail(r->err, MLXR_E_FORMAT, "%s: the rope scaling has no \"%s\"", r->what, key);
     return st;
+}
+
+/* A list of n of the scaling object; what_for ends the message about another length. */
+static mlxr_status get_list(const reader *r, const json_t **out, const char *key, size_t n,
+                            const char *what_for)
+{
+    const json_t *list = json_object_get(r->src->scaling, key);
+
+    *out = list;
+    if (!list || json_is_null(list))
+        return mlxr_fail(r->err, MLXR_E_FORMAT, "%s: the rope scaling has no \"%s\"", r->what, key);
+    if (!json_is_array(list))
+        return mlxr_fail(r->err, MLXR_E_FORMAT, "%s: \"%s\" is not a list of %zu numbers, %s", r->what, key,
+                         n, what_for);
+    if (json_array_size(list) != n)
+        return mlxr_fail(r->err, MLXR_E_FORMAT, "%s: \"%s\" is a list of %zu, wanted %zu numbers, %s",
+                         r->what, key, json_array_size(list), n, what_for);
+    return MLXR_OK;
 }
 
 static mlxr_status get_factor(const reader *r, double *factor)
@@ -272,26 +298,24 @@ static mlxr_status init_yarn(mlxr_rope *out, const reader *r)
 
 static mlxr_status init_longrope(mlxr_rope *out, const reader *r)
 {
-    const json_t *list = json_object_get(r->src->scaling, "long_factor");
+    const json_t *list;
     double max = (double)r->src->max_position_embeddings, original = NAN;
+    int64_t beside = r->src->original_max_position_embeddings;
     mlxr_status st;
 
     if ((st = check_max_positions(r, "longrope")) != MLXR_OK) return st;
-    if (r->src->original_max_position_embeddings) {
-        original = (double)r->src->original_max_position_embeddings;
-        if (original < 2 || original > (double)MAX_CONTEXT)
+    if (beside) {
+        if (beside < 2 || beside > MAX_CONTEXT)
             return mlxr_fail(r->err, MLXR_E_FORMAT,
-                             "%s: \"original_max_position_embeddings\" is %.0f, wanted 2 to %lld", r->what,
-                             original, (long long)MAX_CONTEXT);
+                             "%s: \"original_max_position_embeddings\" is %lld, wanted 2 to %lld", r->what,
+                             (long long)beside, (long long)MAX_CONTEXT);
+        original = (double)beside;
     } else {
         st = get_real(r, &original, "original_max_position_embeddings", 2, (double)MAX_CONTEXT);
         if (st != MLXR_OK) return st;
     }
-    if (!list || !json_is_array(list) || json_array_size(list) != out->n_rot / 2)
-        return mlxr_fail(r->err, MLXR_E_FORMAT,
-                         "%s: \"long_factor\" is %s of %zu, wanted a list of %zu numbers, one a rotated pair",
-                         r->what, json_is_array(list) ? "a list" : "no list", json_array_size(list),
-                         out->n_rot / 2);
+    if ((st = get_list(r, &list, "long_factor", out->n_rot / 2, "one for each rotated pair")) != MLXR_OK)
+        return st;
 
     if (max > original) out->scale = (float)sqrt(1 + log(max / original) / log(original));
     for (size_t i = 0; i < out->n_rot / 2; i++) {
@@ -323,10 +347,10 @@ static mlxr_status init_proportional(mlxr_rope *out, const reader *r)
 
 static mlxr_status init_mrope(mlxr_rope *out, const reader *r)
 {
-    const json_t *sections = json_object_get(r->src->scaling, "mrope_section");
+    const json_t *sections;
+    mlxr_status st = get_list(r, &sections, "mrope_section", 3, "for time, height and width");
 
-    if (!json_is_array(sections) || json_array_size(sections) != 3)
-        return mlxr_fail(r->err, MLXR_E_FORMAT, "%s: \"mrope_section\" is not a list of 3 numbers", r->what);
+    if (st != MLXR_OK) return st;
     default_frequencies(out->inv_freq, out->n_rot, (float)r->src->theta);
     return MLXR_OK;
 }
