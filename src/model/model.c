@@ -24,10 +24,10 @@ static mlxr_status find_family(const mlxr_family **out, mlxr_config *config, mlx
     config->model_type = NULL;
     st = mlxr_json_get_str(&config->model_type, config->root, "model_type", config->what, err);
     if (st != MLXR_OK) return st;
-    for (size_t i = 0; mlxr_families[i]; i++) {
-        const char *name = mlxr_families[i]->model_type;
+    for (size_t i = 0; mlxr_family_at(i); i++) {
+        const char *name = mlxr_family_at(i)->model_type;
         if (config->model_type && strcmp(config->model_type, name) == 0) {
-            *out = mlxr_families[i];
+            *out = mlxr_family_at(i);
             mlxr_buf_clear(&known);
             return MLXR_OK;
         }
@@ -44,7 +44,6 @@ static mlxr_status find_family(const mlxr_family **out, mlxr_config *config, mlx
     return st;
 }
 
-/* The config alone: cheap, and wrong more often than the weights, so it comes before they are opened. */
 static mlxr_status build_program(mlxr_program **out, const mlxr_family **family, mlxr_config *config,
                                  mlxr_error *err)
 {
@@ -57,7 +56,7 @@ static mlxr_status build_program(mlxr_program **out, const mlxr_family **family,
 mlxr_status mlxr_model_open_parts(mlxr_model **out, json_t *root, mlxr_checkpoint *checkpoint,
                                   const char *what, mlxr_error *err)
 {
-    mlxr_config config = {.root = root, .what = what};
+    mlxr_config config = {.root = root, .what = what, .checkpoint = checkpoint};
     const mlxr_family *family;
     mlxr_model *m = calloc(1, sizeof *m);
     mlxr_status st;
@@ -79,6 +78,7 @@ mlxr_status mlxr_model_open(mlxr_model **out, const char *dir, mlxr_error *err)
 {
     mlxr_config config = {0};
     const mlxr_family *family;
+    mlxr_error unopened = {0};
     char *path = NULL;
     mlxr_model *m = calloc(1, sizeof *m);
     mlxr_status st;
@@ -98,8 +98,18 @@ mlxr_status mlxr_model_open(mlxr_model **out, const char *dir, mlxr_error *err)
     if ((st = mlxr_json_read(&m->config, path, MAX_CONFIG_BYTES, err)) != MLXR_OK) goto done;
     config.root = m->config;
     config.what = path;
+    /* What is wrong with config.json is told before what is wrong with the weights: it is wrong more often. */
+    if ((st = mlxr_checkpoint_open(&m->checkpoint, dir, &unopened)) != MLXR_OK && st == MLXR_E_NOMEM) {
+        st = mlxr_fail_nomem(err, path);
+        goto done;
+    }
+    config.checkpoint = m->checkpoint;
     if ((st = build_program(&m->program, &family, &config, err)) != MLXR_OK) goto done;
-    if ((st = mlxr_checkpoint_open(&m->checkpoint, dir, err)) != MLXR_OK) goto done;
+    if (!m->checkpoint) {
+        if (err) *err = unopened;
+        st = unopened.code;
+        goto done;
+    }
     if ((st = mlxr_weights_bind(m->program, m->checkpoint, family, &config, err)) != MLXR_OK) goto done;
     *out = m;
     m = NULL;

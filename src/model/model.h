@@ -12,17 +12,21 @@ typedef struct mlxr_config {
     json_t *root;
     const char *what;
     const char *model_type;
+    /* What the folder has, for families that come in more than one layout; NULL when it is not known, and then they take
+     * mlx-lm's. */
+    const mlxr_checkpoint *checkpoint;
 } mlxr_config;
 
-/* One entry a family, in families/families.c. */
+/* One entry a model_type, in families/families.c. */
 typedef struct mlxr_family {
     const char *model_type;
     mlxr_status (*build)(mlxr_program **out, const mlxr_config *config, mlxr_error *err);
-    /* Whether a checkpoint tensor that the program does not want may be there all the same ("rotary_emb.inv_freq",
-     * lm_head beside tied embeddings). NULL: none. */
+    /* Whether a checkpoint tensor that the program does not want may be there all the same. NULL: none. Beside those,
+     * "rotary_emb.inv_freq" always may, and "lm_head" where the embedding table serves for it. */
     bool (*may_ignore)(const mlxr_config *config, const char *tensor_name);
 } mlxr_family;
-extern const mlxr_family *const mlxr_families[]; /* NULL-terminated */
+/* In the order of their names; NULL past the end. */
+const mlxr_family *mlxr_family_at(size_t i);
 
 /* Matches every weight of the program with a tensor and fills its mlxr_matrix: NAME.weight, and NAME.scales and
  * NAME.biases where config.json's "quantization" says so. All missing, extra and misshapen tensors are in one

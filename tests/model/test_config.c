@@ -33,7 +33,7 @@ static json_t *config_with(const char *change)
 static mlxr_status build(mlxr_program **out, const char *change, mlxr_error *err)
 {
     mlxr_config config = {.root = config_with(change), .what = "config.json", .model_type = "llama"};
-    mlxr_status st = mlxr_families[0]->build(out, &config, err);
+    mlxr_status st = mlxr_family_at[0]->build(out, &config, err);
     json_decref(config.root);
     return st;
 }

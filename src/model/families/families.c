@@ -1,8 +1,36 @@
 /* The families there are. A new one is a file beside this and its entries here. */
 #include "model/families/families.h"
 
-/* As in mlx-lm, mistral is llama by another name: its "sliding_window" counts only together with "layer_types". */
-static const mlxr_family llama = {"llama", mlxr_llama_build, mlxr_llama_may_ignore};
-static const mlxr_family mistral = {"mistral", mlxr_llama_build, mlxr_llama_may_ignore};
+static const mlxr_family families[] = {
+    {"cohere", mlxr_cohere_build, NULL},
+    {"gemma2", mlxr_gemma2_build, NULL},
+    {"gemma3", mlxr_gemma3_build, mlxr_other_modality},
+    {"gemma3_text", mlxr_gemma3_build, NULL},
+    {"gemma4", mlxr_gemma4_build, mlxr_gemma4_may_ignore},
+    {"gemma4_text", mlxr_gemma4_build, mlxr_gemma4_may_ignore},
+    {"gemma4_unified", mlxr_gemma4_build, mlxr_gemma4_may_ignore},
+    {"gpt_oss", mlxr_gpt_oss_build, NULL},
+    {"granite", mlxr_granite_build, NULL},
+    {"lfm2", mlxr_lfm2_build, NULL},
+    {"llama", mlxr_llama_build, NULL},
+    {"ministral3", mlxr_ministral3_build, NULL},
+    /* As in mlx-lm, mistral is llama by another name: its "sliding_window" counts only together with "layer_types". */
+    {"mistral", mlxr_llama_build, NULL},
+    {"mistral3", mlxr_mistral3_build, mlxr_other_modality},
+    {"mixtral", mlxr_mixtral_build, NULL},
+    {"phi3", mlxr_phi3_build, NULL},
+    {"qwen2", mlxr_qwen2_build, NULL},
+    {"qwen3", mlxr_qwen3_build, NULL},
+    {"qwen3_5", mlxr_qwen3_5_build, mlxr_other_modality},
+    {"qwen3_5_moe", mlxr_qwen3_5_build, mlxr_other_modality},
+    {"qwen3_5_moe_text", mlxr_qwen3_5_build, mlxr_other_modality},
+    {"qwen3_5_text", mlxr_qwen3_5_build, mlxr_other_modality},
+    {"qwen3_moe", mlxr_qwen3_moe_build, NULL},
+    {"starcoder2", mlxr_starcoder2_build, NULL},
+    {NULL, NULL, NULL},
+};
 
-const mlxr_family *const mlxr_families[] = {&llama, &mistral, NULL};
+const mlxr_family *mlxr_family_at(size_t i)
+{
+    return i < MLXR_COUNT(families) - 1 ? &families[i] : NULL;
+}
