@@ -11,6 +11,9 @@
 
 enum { MAX_LISTED = 24, MAX_NAME = 120 };
 
+/* In the names of stacks that the checkpoint has matrix by matrix. */
+#define EXPERT "{expert}"
+
 /* One kind of trouble: how many tensors have it, and the first of them in words. */
 typedef struct listing {
     size_t n;
@@ -133,48 +136,91 @@ static const mlxr_tensor *take(binder *b, const char *name, const char *suffix)
     return t;
 }
 
-static bool has_shape(const mlxr_tensor *t, size_t n_rows, size_t n_cols)
+/* What is looked for: one matrix, a vector, or a stack that lies in one tensor. */
+typedef struct piece {
+    const char *name, *suffix;
+    size_t n_stacked; /* 0: no stack */
+    size_t n_rows, n_cols;
+    bool is_vector;
+} piece;
+
+/* The shape of a piece whose rows take n_cols elements; a convolution's has a 1 more, where PyTorch or MLX puts it,
+ * and the original mxfp4 blocks have 16 bytes each. */
+static bool has_shape(const mlxr_tensor *t, const piece *p, size_t n_cols)
 {
-    return t->n_dims == 2 && t->shape[0] == n_rows && t->shape[1] == n_cols;
+    const size_t *shape = t->shape;
+    unsigned n_dims = t->n_dims;
+
+    if (p->is_vector) return n_dims == 1 && shape[0] == n_cols;
+    if (p->n_stacked) {
+        if (n_dims < 1 || shape[0] != p->n_stacked) return false;
+        shape++;
+        n_dims--;
+    } else if (n_dims == 3 && shape[0] == p->n_rows && is_float(t->dtype)) {
+        return (shape[1] == 1 && shape[2] == n_cols) || (shape[1] == n_cols && shape[2] == 1);
+    }
+    if (n_dims == 3 && t->dtype == MLXR_U8)
+        return shape[0] == p->n_rows && shape[2] == 16 && shape[1] == n_cols / 16 && n_cols % 16 == 0;
+    return n_dims == 2 && shape[0] == p->n_rows && shape[1] == n_cols;
 }
 
-static void bind_dense(binder *b, mlxr_weight *w)
+/* "[96, 64]", as messages say what was wanted. */
+static const char *wanted_text(char text[static 160], const piece *p, size_t n_cols)
 {
-    const mlxr_tensor *t = take(b, w->name, w->suffix);
-    char text[160];
-    bool fits;
+    if (p->is_vector)
+        snprintf(text, 160, "[%zu]", n_cols);
+    else if (p->n_stacked)
+        snprintf(text, 160, "[%zu, %zu, %zu]", p->n_stacked, p->n_rows, n_cols);
+    else
+        snprintf(text, 160, "[%zu, %zu]", p->n_rows, n_cols);
+    return text;
+}
+
+static bool bind_dense(binder *b, mlxr_matrix *m, const piece *p)
+{
+    const mlxr_tensor *t = take(b, p->name, p->suffix);
+    char text[160], wanted[160];
 
     if (!t) {
-        list(&b->missing, "%.*s%s", MAX_NAME, w->name, w->suffix);
-        return;
-    }
-    fits = w->is_vector ? t->n_dims == 1 && t->shape[0] == w->n_cols : has_shape(t, w->n_rows, w->n_cols);
-    if (!fits && w->is_vector) {
-        list(&b->misfit, "%.*s%s %s (wanted [%zu])", MAX_NAME, w->name, w->suffix, shape_text(text, t),
-             w->n_cols);
-    } else if (!fits) {
-        list(&b->misfit, "%.*s%s %s (wanted [%zu, %zu])", MAX_NAME, w->name, w->suffix, shape_text(text, t),
-             w->n_rows, w->n_cols);
+        list(&b->missing, "%.*s%s", MAX_NAME, p->name, p->suffix);
+    } else if (!has_shape(t, p, p->n_cols)) {
+        list(&b->misfit, "%.*s%s %s (wanted %s)", MAX_NAME, p->name, p->suffix, shape_text(text, t),
+             wanted_text(wanted, p, p->n_cols));
     } else if (!is_float(t->dtype)) {
-        list(&b->misfit, "%.*s%s %s (wanted F16, BF16 or F32)", MAX_NAME, w->name, w->suffix,
+        list(&b->misfit, "%.*s%s %s (wanted F16, BF16 or F32)", MAX_NAME, p->name, p->suffix,
              shape_text(text, t));
     } else {
-        w->m = (mlxr_matrix){.dtype = t->dtype,
-                             .n_rows = w->n_rows,
-                             .n_cols = w->n_cols,
-                             .row_bytes = w->n_cols * (mlxr_dtype_bits(t->dtype) / 8),
-                             .data = t->data};
-        w->bound = true;
+        *m = (mlxr_matrix){.dtype = t->dtype,
+                           .n_rows = p->n_rows,
+                           .n_cols = p->n_cols,
+                           .row_bytes = p->n_cols * (mlxr_dtype_bits(t->dtype) / 8),
+                           .data = t->data};
+        return true;
     }
+    return false;
 }
 
-/* Whether packed codes and scales have the shapes that q gives a [n_rows, n_cols] matrix. */
-static bool quant_fits(mlxr_quant q, const mlxr_weight *w, const mlxr_tensor *codes,
-                       const mlxr_tensor *scales)
+/* What gpt-oss's own files call the values and scales of a matrix; theirs are bytes where MLX's are words. */
+static bool is_blocks(const piece *p)
 {
-    return mlxr_quant_supported(q) && w->n_cols % q.group_size == 0 &&
-           has_shape(codes, w->n_rows, w->n_cols * q.bits / 32) &&
-           has_shape(scales, w->n_rows, w->n_cols / q.group_size);
+    return strcmp(p->suffix, "_blocks") == 0;
+}
+
+static const char *scales_suffix(const piece *p)
+{
+    return is_blocks(p) ? "_scales" : ".scales";
+}
+
+static size_t code_cols(mlxr_quant q, const piece *p)
+{
+    return p->n_cols * q.bits / (is_blocks(p) ? 8 : 32);
+}
+
+/* Whether packed codes and scales have the shapes that q gives the piece. */
+static bool quant_fits(mlxr_quant q, const piece *p, const mlxr_tensor *codes, const mlxr_tensor *scales)
+{
+    return mlxr_quant_supported(q) && p->n_cols % q.group_size == 0 && has_shape(codes, p, code_cols(q, p)) &&
+           has_shape(scales, p, p->n_cols / q.group_size);
 }
 
 static bool scales_fit(mlxr_quant q, const mlxr_tensor *scales)
@@ -184,94 +230,201 @@ static bool scales_fit(mlxr_quant q, const mlxr_tensor *scales)
 
 /* What the tensors themselves say. mlx-lm believes them before the global settings, for files whose config.json
  * forgot some overrides. Byte scales tell the modes of floats, and each of those has one width and group. */
-static mlxr_quant quant_of_shapes(const mlxr_weight *w, const mlxr_tensor *codes, const mlxr_tensor *scales)
+static mlxr_quant quant_of_shapes(const piece *p, const mlxr_tensor *codes, const mlxr_tensor *scales)
 {
+    size_t n_codes = codes->n_dims ? codes->shape[codes->n_dims - 1] : 0;
+    size_t n_groups = scales->n_dims ? scales->shape[scales->n_dims - 1] : 0;
     mlxr_quant q = {0};
 
-    if (codes->n_dims != 2 || scales->n_dims != 2 || scales->shape[1] == 0 ||
-        w->n_cols / scales->shape[1] > 128 || codes->shape[1] > w->n_cols)
-        return q;
+    if (n_groups == 0 || p->n_cols / n_groups > 128 || n_codes > p->n_cols) return q;
     q.mode = MLXR_QUANT_AFFINE;
-    q.group_size = (unsigned)(w->n_cols / scales->shape[1]);
-    q.bits = (unsigned)(codes->shape[1] * 32 / w->n_cols);
+    q.group_size = (unsigned)(p->n_cols / n_groups);
+    q.bits = (unsigned)(n_codes * 32 / p->n_cols);
     if (scales->dtype == MLXR_U8)
         q.mode = q.bits == 8 ? MLXR_QUANT_MXFP8 : q.group_size == 16 ? MLXR_QUANT_NVFP4 : MLXR_QUANT_MXFP4;
     return q;
 }
 
-static void bind_quantized(binder *b, mlxr_weight *w, mlxr_quant q, bool named)
+static bool bind_quantized(binder *b, mlxr_matrix *m, const piece *p, mlxr_quant q, bool named)
 {
-    const mlxr_tensor *codes = take(b, w->name, ".weight"), *scales = take(b, w->name, ".scales"),
+    const mlxr_tensor *codes = take(b, p->name, p->suffix), *scales = take(b, p->name, scales_suffix(p)),
                       *biases = NULL;
-    char text[160], text2[160];
+    char text[160], text2[160], wanted[160], wanted2[160];
     bool fp;
 
-    if (!named && codes && scales && !(quant_fits(q, w, codes, scales) && scales_fit(q, scales))) {
-        mlxr_quant seen = quant_of_shapes(w, codes, scales);
-        if (seen.mode != MLXR_QUANT_NONE && quant_fits(seen, w, codes, scales)) q = seen;
+    if (!named && codes && scales && !(quant_fits(q, p, codes, scales) && scales_fit(q, scales))) {
+        mlxr_quant seen = quant_of_shapes(p, codes, scales);
+        if (seen.mode != MLXR_QUANT_NONE && quant_fits(seen, p, codes, scales)) q = seen;
     }
     fp = mlxr_quant_is_fp(q.mode);
-    if (!fp) biases = take(b, w->name, ".biases");
-    if (!codes) list(&b->missing, "%.*s.weight", MAX_NAME, w->name);
-    if (!scales) list(&b->missing, "%.*s.scales", MAX_NAME, w->name);
-    if (!biases && !fp) list(&b->missing, "%.*s.biases", MAX_NAME, w->name);
-    if (!codes || !scales || !(biases || fp)) return;
-    if (w->n_cols % q.group_size) {
-        list(&b->misfit, "%.*s.weight (%zu columns do not divide into groups of %u)", MAX_NAME, w->name,
-             w->n_cols, q.group_size);
-    } else if (codes->dtype != MLXR_U32 || !quant_fits(q, w, codes, scales)) {
+    if (!fp) biases = take(b, p->name, ".biases");
+    if (!codes) list(&b->missing, "%.*s%s", MAX_NAME, p->name, p->suffix);
+    if (!scales) list(&b->missing, "%.*s%s", MAX_NAME, p->name, scales_suffix(p));
+    if (!biases && !fp) list(&b->missing, "%.*s.biases", MAX_NAME, p->name);
+    if (!codes || !scales || !(biases || fp)) return false;
+    if (p->n_cols % q.group_size) {
+        list(&b->misfit, "%.*s%s (%zu columns do not divide into groups of %u)", MAX_NAME, p->name, p->suffix,
+             p->n_cols, q.group_size);
+    } else if (codes->dtype != (is_blocks(p) ? MLXR_U8 : MLXR_U32) || !quant_fits(q, p, codes, scales)) {
         list(&b->misfit,
-             "%.*s.weight %s with scales %s (wanted [%zu, %zu] U32 with scales [%zu, %zu], for %s%u bits in "
-             "groups of %u)",
-             MAX_NAME, w->name, shape_text(text, codes), shape_text(text2, scales), w->n_rows,
-             w->n_cols * q.bits / 32, w->n_rows, w->n_cols / q.group_size, fp ? "floats of " : "", q.bits,
-             q.group_size);
+             "%.*s%s %s with scales %s (wanted %s %s with scales %s, for %s%u bits in groups of %u)",
+             MAX_NAME, p->name, p->suffix, shape_text(text, codes), shape_text(text2, scales),
+             wanted_text(wanted, p, code_cols(q, p)), is_blocks(p) ? "U8" : "U32",
+             wanted_text(wanted2, p, p->n_cols / q.group_size), fp ? "floats of " : "", q.bits, q.group_size);
     } else if (!scales_fit(q, scales)) {
-        list(&b->misfit, "%.*s.scales %s (wanted %s)", MAX_NAME, w->name, shape_text(text, scales),
-             fp ? "U8" : "F16, BF16 or F32");
+        list(&b->misfit, "%.*s%s %s (wanted %s)", MAX_NAME, p->name, scales_suffix(p),
+             shape_text(text, scales), fp ? "U8" : "F16, BF16 or F32");
     } else if (biases &&
-               (biases->dtype != scales->dtype || !has_shape(biases, w->n_rows, w->n_cols / q.group_size))) {
-        list(&b->misfit, "%.*s.biases %s (wanted as its scales, %s)", MAX_NAME, w->name,
+               (biases->dtype != scales->dtype || !has_shape(biases, p, p->n_cols / q.group_size))) {
+        list(&b->misfit, "%.*s.biases %s (wanted as its scales, %s)", MAX_NAME, p->name,
              shape_text(text, biases), shape_text(text2, scales));
     } else {
-        w->m = (mlxr_matrix){.quant = q,
-                             .dtype = scales->dtype,
-                             .n_rows = w->n_rows,
-                             .n_cols = w->n_cols,
-                             .row_bytes = w->n_cols * q.bits / 8,
-                             .data = codes->data,
-                             .scales = scales->data,
-                             .biases = biases ? biases->data : NULL};
-        w->bound = true;
+        *m = (mlxr_matrix){.quant = q,
+                           .dtype = scales->dtype,
+                           .n_rows = p->n_rows,
+                           .n_cols = p->n_cols,
+                           .row_bytes = p->n_cols * q.bits / 8,
+                           .data = codes->data,
+                           .scales = scales->data,
+                           .biases = biases ? biases->data : NULL};
+        return true;
     }
+    return false;
 }
 
-static mlxr_status bind_matrix(binder *b, mlxr_weight *w, mlxr_error *err)
+/* One piece, quantized or not as config.json and the checkpoint say. *bound: whether *m is filled. */
+static mlxr_status bind_piece(bool *bound, binder *b, mlxr_matrix *m, const piece *p, mlxr_error *err)
 {
-    const json_t *entry = json_object_get(b->quantization, w->name);
-    const char *scales = mlxr_arena_printf(&b->arena, "%s.scales", w->name);
+    const json_t *entry = json_object_get(b->quantization, p->name);
+    const char *scales = mlxr_arena_printf(&b->arena, "%s%s", p->name, scales_suffix(p));
     mlxr_quant q = b->base;
     mlxr_status st;
 
+    *bound = false;
     if (!scales) {
         b->failed = true;
+        return MLXR_OK;
+    }
+    if (p->is_vector || (strcmp(p->suffix, ".weight") != 0 && !is_blocks(p))) {
+        *bound = bind_dense(b, m, p);
         return MLXR_OK;
     }
     if (!b->quantization && mlxr_checkpoint_find(b->checkpoint, scales))
         return mlxr_fail(err, MLXR_E_FORMAT,
                          "%s: no \"quantization\", but the checkpoint has quantized %.120s", b->what,
-                         w->name);
+                         p->name);
     if (json_is_object(entry)) {
-        if ((st = read_quant(&q, entry, w->name, b->what, err)) != MLXR_OK) return st;
+        if ((st = read_quant(&q, entry, p->name, b->what, err)) != MLXR_OK) return st;
     } else if (entry && !json_is_boolean(entry)) {
         return mlxr_fail(err, MLXR_E_FORMAT, "%s: quantization of %.120s is neither an object nor a boolean",
-                         b->what, w->name);
+                         b->what, p->name);
     }
     if (entry ? !json_is_false(entry) : mlxr_checkpoint_find(b->checkpoint, scales) != NULL)
-        bind_quantized(b, w, q, entry != NULL);
+        *bound = bind_quantized(b, m, p, q, entry != NULL);
     else
-        bind_dense(b, w);
+        *bound = bind_dense(b, m, p);
     return MLXR_OK;
+}
+
+/* ---- stacks ---- */
+
+static const void *advance(const void *p, size_t n_bytes)
+{
+    return p ? (const char *)p + n_bytes : NULL;
+}
+
+/* The i-th matrix of a stack whose first is m. */
+static mlxr_matrix stacked_matrix(const mlxr_matrix *m, size_t i)
+{
+    mlxr_matrix one = *m;
+
+    one.data = advance(m->data, i * m->n_rows * m->row_bytes);
+    if (m->quant.mode != MLXR_QUANT_NONE) {
+        size_t n_groups = m->n_rows * (m->n_cols / m->quant.group_size);
+        size_t n_bytes = i * n_groups * (mlxr_dtype_bits(m->dtype) / 8);
+        one.scales = advance(m->scales, n_bytes);
+        one.biases = advance(m->biases, n_bytes);
+    }
+    return one;
+}
+
+/* name with the number in the place of "{expert}"; NULL when out of memory. */
+static const char *expert_name(binder *b, const char *name, size_t i)
+{
+    const char *at = strstr(name, EXPERT);
+    return mlxr_arena_printf(&b->arena, "%.*s%zu%s", (int)(at - name), name, i, at + strlen(EXPERT));
+}
+
+static bool alike(const mlxr_matrix *a, const mlxr_matrix *b)
+{
+    return a->dtype == b->dtype && a->quant.mode == b->quant.mode && a->quant.bits == b->quant.bits &&
+           a->quant.group_size == b->quant.group_size;
+}
+
+static mlxr_status bind_experts(binder *b, mlxr_weight *w, mlxr_matrix *experts, mlxr_error *err)
+{
+    piece p = {.suffix = w->suffix, .n_rows = w->n_rows, .n_cols = w->n_cols};
+    bool bound, all = true;
+    mlxr_status st;
+
+    for (size_t i = 0; i < w->n_experts; i++) {
+        p.name = expert_name(b, w->name, i);
+        if (!p.name) {
+            b->failed = true;
+            return MLXR_OK;
+        }
+        if ((st = bind_piece(&bound, b, &experts[i], &p, err)) != MLXR_OK) return st;
+        all &= bound;
+        if (all && !alike(&experts[i], &experts[0])) {
+            list(&b->misfit, "%.*s%s (stored otherwise than the first expert's)", MAX_NAME, p.name, p.suffix);
+            all = false;
+        }
+    }
+    w->m = experts[0];
+    w->bound = all;
+    return MLXR_OK;
+}
+
+static mlxr_status bind_weight(binder *b, mlxr_weight *w, mlxr_error *err)
+{
+    piece p = {.name = w->name,
+               .suffix = w->suffix,
+               .n_stacked = w->n_experts,
+               .n_rows = w->n_rows,
+               .n_cols = w->n_cols,
+               .is_vector = w->is_vector};
+    mlxr_matrix *experts = NULL;
+    mlxr_status st;
+
+    if (w->n_experts) {
+        experts = mlxr_arena_calloc(&b->program->arena, w->n_experts, sizeof *experts);
+        if (!experts) return mlxr_fail_nomem(err, b->what);
+        w->experts = experts;
+        if (strstr(w->name, EXPERT)) return bind_experts(b, w, experts, err);
+    }
+    st = bind_piece(&w->bound, b, &w->m, &p, err);
+    for (size_t i = 0; i < w->n_experts && st == MLXR_OK && w->bound; i++)
+        experts[i] = stacked_matrix(&w->m, i);
+    return st;
+}
+
+/* ---- what is left over ---- */
+
+/* Some files carry the rotary frequencies, and a head beside tied embeddings. */
+static bool may_ignore(const binder *b, const mlxr_family *family, const mlxr_config *config,
+                       const char *name)
+{
+    const char *head = strstr(name, "lm_head.");
+
+    if (strstr(name, "rotary_emb.inv_freq")) return true;
+    if (head && (head == name || head[-1] == '.')) {
+        for (size_t i = 0; i < b->program->n_weights; i++) {
+            const char *wanted = strstr(b->program->weights[i].name, "lm_head");
+            if (wanted && strcmp(wanted, "lm_head") == 0) return false;
+        }
+        return true;
+    }
+    return family->may_ignore && family->may_ignore(config, name);
 }
 
 static void append_listing(mlxr_buf *out, const char *title, const listing *l)
@@ -307,16 +460,12 @@ mlxr_status mlxr_weights_bind(mlxr_program *program, const mlxr_checkpoint *chec
 
     if (st != MLXR_OK) return st;
     for (size_t i = 0; i < program->n_weights && st == MLXR_OK; i++) {
-        mlxr_weight *w = &program->weights[i];
-        if (w->is_vector)
-            bind_dense(&b, w);
-        else
-            st = bind_matrix(&b, w, err);
+        st = bind_weight(&b, &program->weights[i], err);
     }
     for (size_t i = 0; i < mlxr_checkpoint_count(checkpoint) && st == MLXR_OK; i++) {
         const char *name = mlxr_checkpoint_get(checkpoint, i)->name;
         if (mlxr_strtab_get(&b.used, name, strlen(name)) != SIZE_MAX) continue;
-        if (family->may_ignore && family->may_ignore(config, name)) continue;
+        if (may_ignore(&b, family, config, name)) continue;
         list(&b.extra, "%.*s", MAX_NAME, name);
     }
     if (st == MLXR_OK) st = report(&b, err);

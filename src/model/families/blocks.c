@@ -11,12 +11,12 @@ static const char *or_else(const char *part, const char *fallback)
 }
 
 /* q and, where the layer has its own, k and v; with `gated` the gate too. */
-typedef struct qkv {
+typedef struct projections {
     mlxr_reg_id q, k, v, gate;
     size_t q_width, kv_width;
-} qkv;
+} projections;
 
-static void project_q(mlxr_decoder *d, qkv *p, mlxr_reg_id x, const mlxr_attention *a)
+static void project_q(mlxr_decoder *d, projections *p, mlxr_reg_id x, const mlxr_attention *a)
 {
     const char *part = or_else(a->q, "self_attn.q_proj");
     mlxr_reg_id both;
@@ -32,7 +32,7 @@ static void project_q(mlxr_decoder *d, qkv *p, mlxr_reg_id x, const mlxr_attenti
     mlxr_decoder_slice(d, p->gate, both, a->head_dim, a->head_dim, 2 * a->head_dim);
 }
 
-static void project(mlxr_decoder *d, qkv *p, mlxr_reg_id x, const mlxr_attention *a)
+static void project(mlxr_decoder *d, projections *p, mlxr_reg_id x, const mlxr_attention *a)
 {
     mlxr_reg_id all;
 
@@ -55,7 +55,8 @@ static void project(mlxr_decoder *d, qkv *p, mlxr_reg_id x, const mlxr_attention
 
 mlxr_slot_id mlxr_decoder_attention(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id x, const mlxr_attention *a)
 {
-    qkv p = {.q_width = a->n_heads * a->head_dim, .kv_width = a->n_kv_heads * a->head_dim, .gate = MLXR_NONE};
+    projections p = {
+        .q_width = a->n_heads * a->head_dim, .kv_width = a->n_kv_heads * a->head_dim, .gate = MLXR_NONE};
     mlxr_reg_id out = mlxr_decoder_reg(d, "a", p.q_width);
     mlxr_op op;
     char name[32];
@@ -65,11 +66,11 @@ mlxr_slot_id mlxr_decoder_attention(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id 
     p.v = a->looks_at ? MLXR_NONE : mlxr_decoder_reg(d, "v", p.kv_width);
     project(d, &p, x, a);
     if (a->q_norm) mlxr_decoder_norm(d, p.q, p.q, a->head_dim, a->q_norm);
-    if (a->rope) mlxr_decoder_rope(d, p.q, a->n_heads, a->head_dim, a->rope);
+    if (a->rope) mlxr_decoder_rotate(d, p.q, a->n_heads, a->head_dim, a->rope);
     if (!a->looks_at) {
         if (a->k_norm) mlxr_decoder_norm(d, p.k, p.k, a->head_dim, a->k_norm);
         if (a->v_norm) mlxr_decoder_norm(d, p.v, p.v, a->head_dim, NULL);
-        if (a->rope) mlxr_decoder_rope(d, p.k, a->n_kv_heads, a->head_dim, a->rope);
+        if (a->rope) mlxr_decoder_rotate(d, p.k, a->n_kv_heads, a->head_dim, a->rope);
     }
 
     op = mlxr_decoder_op_init(d, MLXR_OP_ATTEND, out, p.q);
@@ -82,10 +83,10 @@ mlxr_slot_id mlxr_decoder_attention(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id 
     op.u.attend.position_span = a->position_span;
     if (a->sinks) op.weight = mlxr_decoder_vector(d, a->n_heads, "", a->sinks);
     snprintf(name, sizeof name, "kv.%d", (int)d->layer);
-    op.u.attend.slot = a->looks_at             ? a->slot
-                       : mlxr_decoder_failed(d) ? MLXR_NONE
-                                                : mlxr_build_slot(d->b, name, a->n_kv_heads, a->head_dim,
-                                                                  a->head_dim, a->window);
+    op.u.attend.slot = a->looks_at ? a->slot
+                       : mlxr_decoder_failed(d)
+                           ? MLXR_NONE
+                           : mlxr_build_slot(d->b, name, a->n_kv_heads, a->head_dim, a->head_dim, a->window);
     mlxr_decoder_op(d, op);
     if (a->gated) mlxr_decoder_act_mul(d, out, MLXR_ACT_SIGMOID, p.gate, out);
     mlxr_decoder_linear(d, r, out, a->o_bias, or_else(a->o, "self_attn.o_proj"));
@@ -138,21 +139,21 @@ mlxr_reg_id mlxr_decoder_route(mlxr_decoder *d, mlxr_reg_id x, const mlxr_moe *m
 /* Module names of one layer's experts, from its number on. */
 static const char *expert_module(mlxr_decoder *d, const char *group, const char *module)
 {
-    const char *name =
-        mlxr_arena_printf(&d->arena, "%slayers.%d.%s.%s", d->model, (int)d->layer, group, module);
+    const char *name = mlxr_arena_printf(&d->arena, "%slayers.%d.%s.%s", d->model, (int)d->layer, group,
+                                         module);
     if (!name) mlxr_decoder_fail(d, MLXR_E_NOMEM, "out of memory");
     return name;
 }
 
-static mlxr_weight_id stack(mlxr_decoder *d, size_t n_experts, size_t n_rows, size_t n_cols, const char *suffix,
-                            const char *group, const char *module)
+static mlxr_weight_id stack(mlxr_decoder *d, size_t n_experts, size_t n_rows, size_t n_cols,
+                            const char *suffix, const char *group, const char *module)
 {
     const char *name = mlxr_decoder_failed(d) ? NULL : expert_module(d, group, module);
     return name ? mlxr_build_stack(d->b, n_experts, n_rows, n_cols, suffix, "%s", name) : MLXR_NONE;
 }
 
-static mlxr_weight_id bias_rows(mlxr_decoder *d, size_t n_experts, size_t n, const char *suffix, const char *group,
-                                const char *module)
+static mlxr_weight_id bias_rows(mlxr_decoder *d, size_t n_experts, size_t n, const char *suffix,
+                                const char *group, const char *module)
 {
     const char *name = mlxr_decoder_failed(d) ? NULL : expert_module(d, group, module);
     return name ? mlxr_build_matrix_as(d->b, n_experts, n, suffix, "%s", name) : MLXR_NONE;
@@ -204,7 +205,8 @@ void mlxr_decoder_experts(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id x, mlxr_re
     op.u.experts.act = m->act;
     op.u.experts.alpha = m->alpha;
     op.u.experts.limit = m->limit;
-    if (!stacked && m->fused && (has(d, m->fused, "gate_up_proj", "") || has(d, m->fused, "gate_up_proj", "_blocks")))
+    if (!stacked && m->fused &&
+        (has(d, m->fused, "gate_up_proj", "") || has(d, m->fused, "gate_up_proj", "_blocks")))
         fused_experts(d, &op, m, D, has(d, m->fused, "gate_up_proj", "_blocks"));
     else if (!stacked && m->each && d->config->checkpoint)
         separate_experts(d, &op, m, D, m->each, m->each_names ? m->each_names : stack_names);
@@ -215,7 +217,8 @@ void mlxr_decoder_experts(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id x, mlxr_re
 
 void mlxr_decoder_moe(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id x, const mlxr_moe *m)
 {
-    mlxr_reg_id shared = mlxr_decoder_reg(d, "shared", d->hidden_size), gate = mlxr_decoder_reg(d, "shared_gate", 1);
+    mlxr_reg_id shared = mlxr_decoder_reg(d, "shared", d->hidden_size),
+                gate = mlxr_decoder_reg(d, "shared_gate", 1);
 
     mlxr_decoder_experts(d, r, x, mlxr_decoder_route(d, x, m), m);
     if (!m->shared) return;
@@ -237,8 +240,8 @@ static const char *under(mlxr_decoder *d, const char *part, const char *module)
     return module;
 }
 
-static void short_conv(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t kernel, mlxr_act act, bool bias,
-                       const char *part)
+static void short_conv(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t kernel, mlxr_act act,
+                       bool bias, const char *part)
 {
     mlxr_op op = mlxr_decoder_op_init(d, MLXR_OP_SHORT_CONV, dst, a);
     size_t n_channels = mlxr_decoder_width(d, a);

@@ -66,12 +66,13 @@ void mlxr_decoder_begin(mlxr_decoder *d, const mlxr_config *config, const char *
     }
     find_text(d);
     d->hidden_size = mlxr_field_size(d, "hidden_size", or_required(d->defaults.hidden_size), 1, MLXR_MAX_DIM);
-    d->n_layers = mlxr_field_size(d, "num_hidden_layers", or_required(d->defaults.n_layers), 1, MLXR_MAX_LAYERS);
+    d->n_layers = mlxr_field_size(d, "num_hidden_layers", or_required(d->defaults.n_layers), 1,
+                                  MLXR_MAX_LAYERS);
     d->vocab_size = mlxr_field_size(d, "vocab_size", or_required(d->defaults.vocab_size), 1, MLXR_MAX_VOCAB);
     /* 2048 is Hugging Face's default; mlx-lm has none, and no use for it. */
-    d->context_length =
-        mlxr_field_size(d, "max_position_embeddings",
-                        d->defaults.context_length ? d->defaults.context_length : 2048, 1, MLXR_MAX_CONTEXT);
+    d->context_length = mlxr_field_size(d, "max_position_embeddings",
+                                        d->defaults.context_length ? d->defaults.context_length : 2048, 1,
+                                        MLXR_MAX_CONTEXT);
     if (!mlxr_decoder_failed(d)) mlxr_builder_create(&d->b, config->model_type, &d->err);
 }
 
@@ -84,8 +85,8 @@ mlxr_status mlxr_decoder_finish(mlxr_program **out, mlxr_decoder *d, mlxr_reg_id
         if (err) *err = d->err;
         st = d->err.code;
     } else {
-        st = mlxr_builder_finish(out, d->b, d->hidden_size, d->vocab_size, d->n_layers, d->context_length, logits,
-                                 err);
+        st = mlxr_builder_finish(out, d->b, d->hidden_size, d->vocab_size, d->n_layers, d->context_length,
+                                 logits, err);
     }
     mlxr_builder_free(d->b);
     mlxr_arena_clear(&d->arena);
@@ -189,20 +190,17 @@ mlxr_act mlxr_field_act(mlxr_decoder *d, const char *key, const char *fallback)
         const char *name;
         mlxr_act act;
     } acts[] = {
-        {"silu", MLXR_ACT_SILU},
-        {"swish", MLXR_ACT_SILU},
-        {"gelu", MLXR_ACT_GELU},
-        {"gelu_pytorch_tanh", MLXR_ACT_GELU_TANH},
-        {"gelu_new", MLXR_ACT_GELU_TANH},
-        {"gelu_fast", MLXR_ACT_GELU_TANH},
+        {"silu", MLXR_ACT_SILU},          {"swish", MLXR_ACT_SILU},
+        {"gelu", MLXR_ACT_GELU},          {"gelu_pytorch_tanh", MLXR_ACT_GELU_TANH},
+        {"gelu_new", MLXR_ACT_GELU_TANH}, {"gelu_fast", MLXR_ACT_GELU_TANH},
     };
     const char *name = mlxr_field_str(d, key, fallback);
 
     for (size_t i = 0; i < MLXR_COUNT(acts); i++)
         if (strcmp(name, acts[i].name) == 0) return acts[i].act;
-    mlxr_decoder_fail(d, MLXR_E_UNSUPPORTED,
-                      "\"%s\" is \"%.64s\", wanted silu, swish, gelu, gelu_pytorch_tanh, gelu_new or gelu_fast", key,
-                      name);
+    mlxr_decoder_fail(
+        d, MLXR_E_UNSUPPORTED,
+        "\"%s\" is \"%.64s\", wanted silu, swish, gelu, gelu_pytorch_tanh, gelu_new or gelu_fast", key, name);
     return MLXR_ACT_SILU;
 }
 
@@ -211,11 +209,12 @@ void mlxr_field_heads(mlxr_decoder *d, size_t *n_heads, size_t *n_kv_heads)
     int64_t n_kv = d->defaults.n_kv_heads;
 
     *n_heads = mlxr_field_size(d, "num_attention_heads", or_required(d->defaults.n_heads), 1, MLXR_MAX_HEADS);
-    *n_kv_heads = mlxr_field_size(d, "num_key_value_heads", n_kv ? n_kv : (int64_t)*n_heads, 1, MLXR_MAX_HEADS);
+    *n_kv_heads = mlxr_field_size(d, "num_key_value_heads", n_kv ? n_kv : (int64_t)*n_heads, 1,
+                                  MLXR_MAX_HEADS);
     if (*n_heads % *n_kv_heads)
         mlxr_decoder_fail(d, MLXR_E_FORMAT,
-                          "\"num_attention_heads\" is %zu, wanted a multiple of num_key_value_heads (%zu)", *n_heads,
-                          *n_kv_heads);
+                          "\"num_attention_heads\" is %zu, wanted a multiple of num_key_value_heads (%zu)",
+                          *n_heads, *n_kv_heads);
 }
 
 size_t mlxr_field_head_dim(mlxr_decoder *d, size_t n_heads)
@@ -225,10 +224,11 @@ size_t mlxr_field_head_dim(mlxr_decoder *d, size_t n_heads)
     if (mlxr_decoder_failed(d)) return 2;
     if (dim == 0) {
         if (d->hidden_size % n_heads)
-            mlxr_decoder_fail(d, MLXR_E_FORMAT,
-                              "\"hidden_size\" is %zu, wanted a multiple of num_attention_heads (%zu) when there is "
-                              "no head_dim",
-                              d->hidden_size, n_heads);
+            mlxr_decoder_fail(
+                d, MLXR_E_FORMAT,
+                "\"hidden_size\" is %zu, wanted a multiple of num_attention_heads (%zu) when there is "
+                "no head_dim",
+                d->hidden_size, n_heads);
         dim = d->hidden_size / n_heads;
     }
     if (dim % 2 || dim == 0 || dim > MLXR_MAX_HEAD_DIM)
@@ -314,7 +314,8 @@ mlxr_reg_id mlxr_decoder_reg(mlxr_decoder *d, const char *name, size_t width)
         d->regs[d->n_regs].width = width;
         d->regs[d->n_regs++].id = id;
     } else {
-        mlxr_decoder_fail(d, MLXR_E_UNSUPPORTED, "layers of more widths than %d registers hold", MLXR_DECODER_REGS);
+        mlxr_decoder_fail(d, MLXR_E_UNSUPPORTED, "layers of more widths than %d registers hold",
+                          MLXR_DECODER_REGS);
     }
     return id;
 }
@@ -399,7 +400,8 @@ void mlxr_decoder_norm(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t w
     mlxr_decoder_op(d, op);
 }
 
-void mlxr_decoder_rope(mlxr_decoder *d, mlxr_reg_id a, size_t n_heads, size_t head_dim, const mlxr_decoder_rope *rope)
+void mlxr_decoder_rotate(mlxr_decoder *d, mlxr_reg_id a, size_t n_heads, size_t head_dim,
+                         const mlxr_decoder_rope *rope)
 {
     mlxr_op op = mlxr_decoder_op_init(d, MLXR_OP_ROPE, a, a);
 
@@ -448,7 +450,8 @@ void mlxr_decoder_softcap(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, doubl
     if (cap != 0 || dst != a) mlxr_decoder_op(d, op);
 }
 
-void mlxr_decoder_slice(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t first, size_t run, size_t step)
+void mlxr_decoder_slice(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t first, size_t run,
+                        size_t step)
 {
     mlxr_op op = mlxr_decoder_op_init(d, MLXR_OP_SLICE, dst, a);
 
@@ -468,7 +471,8 @@ mlxr_reg_id mlxr_decoder_logits(mlxr_decoder *d, mlxr_reg_id h, const char *norm
     mlxr_decoder_norm(d, x, h, 0, norm);
     op = mlxr_decoder_op_init(d, MLXR_OP_LINEAR, logits, x);
     if (!mlxr_decoder_failed(d))
-        op.weight = d->head ? mlxr_build_matrix(d->b, d->vocab_size, d->hidden_size, "%s", d->head) : d->table;
+        op.weight = d->head ? mlxr_build_matrix(d->b, d->vocab_size, d->hidden_size, "%s", d->head)
+                            : d->table;
     mlxr_decoder_op(d, op);
     return logits;
 }
@@ -482,7 +486,8 @@ void mlxr_decoder_usual_fields(mlxr_decoder *d, mlxr_attention *attention, mlxr_
     mlxr_field_heads(d, &attention->n_heads, &attention->n_kv_heads);
     attention->head_dim = mlxr_field_head_dim(d, attention->n_heads);
     d->eps = (float)mlxr_field_real(d, "rms_norm_eps", d->defaults.eps != 0 ? d->defaults.eps : NAN, 0, 1);
-    mlp->width = mlxr_field_size(d, "intermediate_size", or_required(d->defaults.intermediate_size), 1, MLXR_MAX_DIM);
+    mlp->width = mlxr_field_size(d, "intermediate_size", or_required(d->defaults.intermediate_size), 1,
+                                 MLXR_MAX_DIM);
     mlp->act = mlxr_field_act(d, "hidden_act", "silu");
     if (mlxr_field_bool(d, "tie_word_embeddings", d->defaults.tied)) d->head = NULL;
 }
@@ -517,9 +522,9 @@ size_t mlxr_decoder_window(mlxr_decoder *d, const json_t *layer_types)
 
 bool mlxr_other_modality(const mlxr_config *config, const char *tensor_name)
 {
-    static const char *const parts[] = {"vision_tower",    "vision_model", "visual.",      "multi_modal_projector",
-                                        "audio_tower",     "embed_audio",  "embed_vision", "vision_embedder",
-                                        "vision_projection", "mtp."};
+    static const char *const parts[] = {
+        "vision_tower", "vision_model", "visual.",         "multi_modal_projector", "audio_tower",
+        "embed_audio",  "embed_vision", "vision_embedder", "vision_projection",     "mtp."};
 
     (void)config;
     for (size_t i = 0; i < MLXR_COUNT(parts); i++)

@@ -32,7 +32,8 @@ enum { MLXR_DECODER_REGS = 64 };
 /* What a family takes for absent fields; 0: the field is required (kv heads: as many as heads, head_dim: hidden_size /
  * heads, context: 2048, eps: required). */
 typedef struct mlxr_decoder_defaults {
-    int64_t hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size, vocab_size, context_length;
+    int64_t hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size, vocab_size,
+        context_length;
     double eps, rope_theta; /* rope_theta 0: 10000 */
     bool tied;
 } mlxr_decoder_defaults;
@@ -46,8 +47,8 @@ typedef struct mlxr_decoder {
     int32_t layer;  /* the one being built; -1 outside */
 
     /* Set by mlxr_decoder_begin, where a family may change them before it builds. */
-    const char *model;    /* before "layers.N." and "embed_tokens": "model." */
-    const char *head;     /* module of the logits; NULL: the embedding table is used again */
+    const char *model; /* before "layers.N." and "embed_tokens": "model." */
+    const char *head;  /* module of the logits; NULL: the embedding table is used again */
     mlxr_norm_kind norm;
     float eps, norm_offset; /* of every norm; see RMS_NORM */
     bool norm_bias;         /* LAYER_NORM with ".bias" */
@@ -83,7 +84,8 @@ int64_t mlxr_field_int(mlxr_decoder *d, const char *key, int64_t fallback, int64
 size_t mlxr_field_size(mlxr_decoder *d, const char *key, int64_t fallback, int64_t min, int64_t max);
 double mlxr_field_real(mlxr_decoder *d, const char *key, double fallback, double min, double max);
 bool mlxr_field_bool(mlxr_decoder *d, const char *key, bool fallback);
-const char *mlxr_field_str(mlxr_decoder *d, const char *key, const char *fallback); /* never NULL unless fallback is */
+const char *mlxr_field_str(mlxr_decoder *d, const char *key,
+                           const char *fallback); /* never NULL unless fallback is */
 /* One name a layer, or NULL when the field is absent. Fails unless all are among `known`, NULL-terminated. */
 const json_t *mlxr_field_layer_types(mlxr_decoder *d, const char *key, const char *const *known);
 bool mlxr_layer_is(const json_t *layer_types, size_t layer, const char *type);
@@ -103,7 +105,8 @@ typedef struct mlxr_decoder_rope {
 } mlxr_decoder_rope;
 void mlxr_decoder_rope_init(mlxr_decoder *d, mlxr_decoder_rope *out, const mlxr_rope_source *src);
 /* The same with the scaling, the theta (source's when absent) and the pairing that config.json has. */
-void mlxr_decoder_rope_from(mlxr_decoder *d, mlxr_decoder_rope *out, const mlxr_rope_source *src, const char *layer_type);
+void mlxr_decoder_rope_from(mlxr_decoder *d, mlxr_decoder_rope *out, const mlxr_rope_source *src,
+                            const char *layer_type);
 /* The usual way: rope_theta and rope_scaling or rope_parameters, "rope_traditional", the first n_rot of a head. */
 void mlxr_decoder_rope_read(mlxr_decoder *d, mlxr_decoder_rope *out, size_t n_rot, const char *layer_type);
 
@@ -123,12 +126,15 @@ void mlxr_decoder_embed(mlxr_decoder *d, mlxr_reg_id dst, const char *part, size
 void mlxr_decoder_linear(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, bool bias, const char *part);
 /* Over each run of `width` values; 0: the whole row. part NULL: an RMS norm without a weight. */
 void mlxr_decoder_norm(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t width, const char *part);
-void mlxr_decoder_rope(mlxr_decoder *d, mlxr_reg_id a, size_t n_heads, size_t head_dim, const mlxr_decoder_rope *rope);
+void mlxr_decoder_rotate(mlxr_decoder *d, mlxr_reg_id a, size_t n_heads, size_t head_dim,
+                         const mlxr_decoder_rope *rope);
 void mlxr_decoder_add(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, mlxr_reg_id b);
 void mlxr_decoder_act_mul(mlxr_decoder *d, mlxr_reg_id dst, mlxr_act act, mlxr_reg_id a, mlxr_reg_id b);
-void mlxr_decoder_scale(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, double factor); /* nothing when 1 in place */
-void mlxr_decoder_softcap(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, double cap);  /* nothing when 0 */
-void mlxr_decoder_slice(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t first, size_t run, size_t step);
+void mlxr_decoder_scale(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a,
+                        double factor); /* nothing when 1 in place */
+void mlxr_decoder_softcap(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, double cap); /* nothing when 0 */
+void mlxr_decoder_slice(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t first, size_t run,
+                        size_t step);
 /* The final norm, module `norm` of the model, then logits by the head. Returns their register. */
 mlxr_reg_id mlxr_decoder_logits(mlxr_decoder *d, mlxr_reg_id h, const char *norm);
 
@@ -136,20 +142,20 @@ mlxr_reg_id mlxr_decoder_logits(mlxr_decoder *d, mlxr_reg_id h, const char *norm
 
 typedef struct mlxr_attention {
     size_t n_heads, n_kv_heads, head_dim;
-    const char *q, *k, *v, *o;     /* NULL: "self_attn.q_proj" and so on */
-    const char *qkv;               /* one module with the rows of q, k and v; NULL: three */
+    const char *q, *k, *v, *o; /* NULL: "self_attn.q_proj" and so on */
+    const char *qkv;           /* one module with the rows of q, k and v; NULL: three */
     bool qkv_bias, o_bias;
-    const char *q_norm, *k_norm;   /* over each head; NULL: none */
-    bool v_norm;                   /* over each head, without a weight */
-    bool k_is_v;                   /* no v module: values are k before norm and rotation */
-    bool gated;                    /* q's module gives a head's query, then its gate: attend(q) * sigmoid(gate) */
+    const char *q_norm, *k_norm; /* over each head; NULL: none */
+    bool v_norm;                 /* over each head, without a weight */
+    bool k_is_v;                 /* no v module: values are k before norm and rotation */
+    bool gated; /* q's module gives a head's query, then its gate: attend(q) * sigmoid(gate) */
     const mlxr_decoder_rope *rope; /* NULL: none */
     size_t window;                 /* 0: all positions */
     double scale, softcap;         /* scale 0: 1 / sqrt(head_dim) */
     const char *sinks;             /* module of the sinks' tensor; NULL: none */
     double position_beta;
     size_t position_span;
-    bool looks_at;                 /* no keys and values of its own: those of slot */
+    bool looks_at; /* no keys and values of its own: those of slot */
     mlxr_slot_id slot;
 } mlxr_attention;
 /* Returns the slot, for layers that share it. */
@@ -171,7 +177,7 @@ typedef struct mlxr_moe {
     bool normalize;
     mlxr_act act;
     float alpha, limit;
-    const char *gate;         /* the router's module */
+    const char *gate; /* the router's module */
     bool gate_bias;
     const char *expert_scale; /* tensor that multiplies an expert's weight; NULL: none */
     /* Where the experts lie, the first that the checkpoint has: `stacks`.gate_proj, .up_proj, .down_proj as mlx-lm writes
@@ -186,7 +192,8 @@ typedef struct mlxr_moe {
 } mlxr_moe;
 /* route: [T, 2k] */
 mlxr_reg_id mlxr_decoder_route(mlxr_decoder *d, mlxr_reg_id x, const mlxr_moe *m);
-void mlxr_decoder_experts(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id x, mlxr_reg_id route, const mlxr_moe *m);
+void mlxr_decoder_experts(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id x, mlxr_reg_id route,
+                          const mlxr_moe *m);
 /* Both, and the shared mlp. */
 void mlxr_decoder_moe(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id x, const mlxr_moe *m);
 

@@ -5,8 +5,9 @@
 #include "model/families/families.h"
 
 /* What both have. */
-static void begin(mlxr_decoder *d, const mlxr_config *config, const char *text, const mlxr_decoder_defaults *defaults,
-                  mlxr_attention *attention, mlxr_mlp *mlp, double default_scalar)
+static void begin(mlxr_decoder *d, const mlxr_config *config, const char *text,
+                  const mlxr_decoder_defaults *defaults, mlxr_attention *attention, mlxr_mlp *mlp,
+                  double default_scalar)
 {
     mlxr_decoder_begin(d, config, text, defaults);
     mlxr_decoder_usual_fields(d, attention, mlp);
@@ -60,7 +61,8 @@ static float bf16_sqrt(size_t x)
 }
 
 /* Two rotary embeddings: of all positions, and of the layers with windows. */
-static void gemma3_ropes(mlxr_decoder *d, mlxr_decoder_rope *global, mlxr_decoder_rope *local, size_t head_dim)
+static void gemma3_ropes(mlxr_decoder *d, mlxr_decoder_rope *global, mlxr_decoder_rope *local,
+                         size_t head_dim)
 {
     const json_t *parameters = json_object_get(d->fields, "rope_parameters");
     mlxr_rope_source source = {.dims = head_dim};
@@ -104,7 +106,8 @@ mlxr_status mlxr_gemma3_build(mlxr_program **out, const mlxr_config *config, mlx
     mlxr_status st;
 
     /* The wrapper's vocab_size goes before the text model's. */
-    st = mlxr_json_get_int(&defaults.vocab_size, config->root, "vocab_size", 1, MLXR_MAX_VOCAB, config->what, err);
+    st = mlxr_json_get_int(&defaults.vocab_size, config->root, "vocab_size", 1, MLXR_MAX_VOCAB, config->what,
+                           err);
     if (st != MLXR_OK) {
         *out = NULL;
         return st;

@@ -74,9 +74,10 @@ static void read_config(gemma4 *m)
         m->n_kv_heads[1] = mlxr_field_size(d, "num_global_key_value_heads", (int64_t)m->n_kv_heads[0], 1,
                                            (int64_t)m->attention.n_heads);
     if (m->attention.n_heads % m->n_kv_heads[1])
-        mlxr_decoder_fail(d, MLXR_E_FORMAT,
-                          "\"num_attention_heads\" is %zu, wanted a multiple of num_global_key_value_heads (%zu)",
-                          m->attention.n_heads, m->n_kv_heads[1]);
+        mlxr_decoder_fail(
+            d, MLXR_E_FORMAT,
+            "\"num_attention_heads\" is %zu, wanted a multiple of num_global_key_value_heads (%zu)",
+            m->attention.n_heads, m->n_kv_heads[1]);
     m->types = mlxr_field_layer_types(d, "layer_types", mlxr_attention_types);
     m->pattern = mlxr_field_int(d, "sliding_window_pattern", 5, 1, MLXR_MAX_LAYERS);
     m->window = mlxr_field_size(d, "sliding_window", 512, 1, MLXR_MAX_CONTEXT);
@@ -105,8 +106,9 @@ static void layer_inputs(gemma4 *m)
     if (P == 0 || mlxr_decoder_failed(d)) return;
     n_rows = mlxr_field_size(d, "vocab_size_per_layer_input", 262144, 1, MLXR_MAX_VOCAB);
     if (n_rows < d->vocab_size)
-        mlxr_decoder_fail(d, MLXR_E_UNSUPPORTED, "\"vocab_size_per_layer_input\" is %zu, wanted vocab_size (%zu)",
-                          n_rows, d->vocab_size);
+        mlxr_decoder_fail(d, MLXR_E_UNSUPPORTED,
+                          "\"vocab_size_per_layer_input\" is %zu, wanted vocab_size (%zu)", n_rows,
+                          d->vocab_size);
     width = d->n_layers * P;
     m->inputs = mlxr_decoder_reg(d, "inputs", width);
     projected = mlxr_decoder_reg(d, "projected", width);
@@ -237,7 +239,8 @@ mlxr_status mlxr_gemma4_build(mlxr_program **out, const mlxr_config *config, mlx
     mlxr_status st;
 
     *out = NULL;
-    st = mlxr_json_get_int(&defaults.vocab_size, config->root, "vocab_size", 1, MLXR_MAX_VOCAB, config->what, err);
+    st = mlxr_json_get_int(&defaults.vocab_size, config->root, "vocab_size", 1, MLXR_MAX_VOCAB, config->what,
+                           err);
     if (st != MLXR_OK) return st;
     mlxr_decoder_begin(d, config, "text_config", &defaults);
     if (wrapped && json_object_get(config->root, "vocab_size")) d->vocab_size = (size_t)defaults.vocab_size;
@@ -256,8 +259,9 @@ mlxr_status mlxr_gemma4_build(mlxr_program **out, const mlxr_config *config, mlx
 /* Projections of layers that share keys and values, and the ranges of a quantized run. */
 bool mlxr_gemma4_may_ignore(const mlxr_config *config, const char *tensor_name)
 {
-    static const char *const parts[] = {"input_max",         "input_min",         "output_max",      "output_min",
-                                        "self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm."};
+    static const char *const parts[] = {"input_max",        "input_min",         "output_max",
+                                        "output_min",       "self_attn.k_proj.", "self_attn.v_proj.",
+                                        "self_attn.k_norm."};
 
     for (size_t i = 0; i < MLXR_COUNT(parts); i++)
         if (strstr(tensor_name, parts[i])) return true;

@@ -41,10 +41,8 @@ mlxr_status mlxr_lfm2_build(mlxr_program **out, const mlxr_config *config, mlxr_
                                 .q_norm = "self_attn.q_layernorm",
                                 .k_norm = "self_attn.k_layernorm"};
     mlxr_conv_mixer conv = {.part = "conv"};
-    mlxr_mlp mlp = {.gate = "feed_forward.w1",
-                    .up = "feed_forward.w3",
-                    .down = "feed_forward.w2",
-                    .act = MLXR_ACT_SILU};
+    mlxr_mlp mlp = {
+        .gate = "feed_forward.w1", .up = "feed_forward.w3", .down = "feed_forward.w2", .act = MLXR_ACT_SILU};
     mlxr_layer layer = {.mlp = &mlp, .mixer_norm = "operator_norm", .ffn_norm = "ffn_norm"};
     const json_t *indices, *types;
     mlxr_reg_id h;

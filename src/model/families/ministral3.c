@@ -24,8 +24,8 @@ mlxr_status mlxr_ministral3_build(mlxr_program **out, const mlxr_config *config,
     d.fields = json_object_get(text, "rope_parameters");
     if (!json_is_object(d.fields)) mlxr_decoder_fail(&d, MLXR_E_FORMAT, "no \"rope_parameters\"");
     attention.position_beta = mlxr_field_real(&d, "llama_4_scaling_beta", NAN, -1e6, 1e6);
-    attention.position_span =
-        mlxr_field_size(&d, "original_max_position_embeddings", MLXR_REQUIRED, 1, MLXR_MAX_CONTEXT);
+    attention.position_span = mlxr_field_size(&d, "original_max_position_embeddings", MLXR_REQUIRED, 1,
+                                              MLXR_MAX_CONTEXT);
     d.fields = text;
 
     h = mlxr_decoder_hidden(&d, 1);

@@ -15,10 +15,11 @@ mlxr_status mlxr_phi3_build(mlxr_program **out, const mlxr_config *config, mlxr_
 
     mlxr_decoder_begin(&d, config, NULL, &defaults);
     mlxr_decoder_usual_fields(&d, &attention, &mlp);
-    source.dims = (size_t)((double)attention.head_dim * mlxr_field_real(&d, "partial_rotary_factor", 1, 0, 1));
+    source.dims = (size_t)((double)attention.head_dim *
+                           mlxr_field_real(&d, "partial_rotary_factor", 1, 0, 1));
     source.max_position_embeddings = (int64_t)d.context_length;
-    source.original_max_position_embeddings =
-        mlxr_field_int(&d, "original_max_position_embeddings", 4096, 1, MLXR_MAX_CONTEXT);
+    source.original_max_position_embeddings = mlxr_field_int(&d, "original_max_position_embeddings", 4096, 1,
+                                                             MLXR_MAX_CONTEXT);
     mlxr_decoder_rope_from(&d, &rope, &source, NULL);
 
     h = mlxr_decoder_hidden(&d, 1);

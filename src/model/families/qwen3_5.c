@@ -37,9 +37,10 @@ static void read_delta_net(mlxr_decoder *d, mlxr_delta_net *m)
     m->v_head_dim = mlxr_field_size(d, "linear_value_head_dim", 128, 1, MLXR_MAX_HEAD_DIM);
     m->kernel = mlxr_field_size(d, "linear_conv_kernel_dim", 4, 2, 64);
     if (m->n_v_heads % m->n_k_heads)
-        mlxr_decoder_fail(d, MLXR_E_FORMAT,
-                          "\"linear_num_value_heads\" is %zu, wanted a multiple of linear_num_key_heads (%zu)",
-                          m->n_v_heads, m->n_k_heads);
+        mlxr_decoder_fail(
+            d, MLXR_E_FORMAT,
+            "\"linear_num_value_heads\" is %zu, wanted a multiple of linear_num_key_heads (%zu)",
+            m->n_v_heads, m->n_k_heads);
 }
 
 mlxr_status mlxr_qwen3_5_build(mlxr_program **out, const mlxr_config *config, mlxr_error *err)
