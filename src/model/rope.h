@@ -19,8 +19,11 @@
  *                          stay as they are, yet count in n_rot and in the exponent (Gemma 4)
  *     mrope                default: text has the same position in all three of mrope_section
  *
- * All is computed in float32 by mlx's steps, because position * inv_freq turns the last bit of inv_freq into a visible
- * angle at far positions. */
+ * All is computed in float32 by mlx-lm's steps, because position * inv_freq turns the last bit of inv_freq into a
+ * visible angle at far positions. Kinds whose periods mlx-lm works out itself (llama3, yarn, longrope, proportional)
+ * have its bits, given the same powf. The others are made inside mlx::fast::rope, by each of its backends in another
+ * way; here it is the CPU's formula, exp(-i * ln(theta) / half), with libm's expf: within 1e-6 of inv_freq and 3e-8 of 1
+ * from mlx's own exp. linear has its factor in inv_freq, where mlx multiplies the position: the angle's last bit. */
 #ifndef MLXR_ROPE_H
 #define MLXR_ROPE_H
 

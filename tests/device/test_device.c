@@ -251,19 +251,23 @@ static void layer_norm_takes_width_and_bias(void **state)
     }
 }
 
-/* Both pairings; a head whose last values stay as they are; a scale on the rotated part alone. */
+/* Both pairings; a head whose last values stay as they are; pairs with frequency 0 that do so though they count as
+ * rotated; a scale on the rotated part alone. */
 static void rope_rotates_pairs_by_position(void **state)
 {
     static const struct {
         mlxr_rope_pairing pairing;
-        size_t n_heads, n_rot;
+        size_t n_heads, n_rot, n_turning; /* pairs with a frequency */
         float scale;
-    } cases[] = {{MLXR_ROPE_HALF, 1, 8, 1},
-                 {MLXR_ROPE_HALF, 2, 4, 1},
-                 {MLXR_ROPE_INTERLEAVED, 2, 4, 1},
-                 {MLXR_ROPE_HALF, 1, 6, 1.25f},
-                 {MLXR_ROPE_INTERLEAVED, 2, 2, 0.75f}};
-    static const float inv_freq[] = {1, 0.31f, 0.077f, 0.01f};
+    } cases[] = {
+        {MLXR_ROPE_HALF, 1, 8, 4, 1},        {MLXR_ROPE_HALF, 2, 4, 2, 1},
+        {MLXR_ROPE_INTERLEAVED, 2, 4, 2, 1}, {MLXR_ROPE_HALF, 1, 6, 3, 1.25f},
+        {MLXR_ROPE_HALF, 2, 2, 1, 1.25f},    {MLXR_ROPE_HALF, 4, 2, 1, 1},
+        {MLXR_ROPE_INTERLEAVED, 1, 6, 3, 1}, {MLXR_ROPE_INTERLEAVED, 2, 2, 1, 0.75f},
+        {MLXR_ROPE_HALF, 1, 8, 1, 1},        {MLXR_ROPE_INTERLEAVED, 1, 8, 3, 1},
+        {MLXR_ROPE_HALF, 1, 6, 0, 1},
+    };
+    static const float frequencies[] = {1, 0.31f, 0.077f, 0.01f};
     (void)state;
     for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (size_t c = 0; c < MLXR_COUNT(cases); c++) {
@@ -271,6 +275,8 @@ static void rope_rotates_pairs_by_position(void **state)
             float out[3 * V];
             mlxr_op op = mlxr_op_init(MLXR_OP_ROPE, 0);
             size_t Dh = V / cases[c].n_heads, n_rot = cases[c].n_rot, half = n_rot / 2;
+            float inv_freq[MLXR_COUNT(frequencies)] = {0};
+            memcpy(inv_freq, frequencies, cases[c].n_turning * sizeof *inv_freq);
             start(&t);
             op.dst = op.a = embed(&t, "table", "logits", V, 1).dst;
             op.u.rope.n_heads = cases[c].n_heads;
@@ -295,6 +301,8 @@ static void rope_rotates_pairs_by_position(void **state)
                     x = (double)cases[c].scale * (x * cos(angle) + (second ? y : -y) * sin(angle));
                 }
                 assert_near(out[i], x);
+                if (j >= n_rot || (pair >= cases[c].n_turning && cases[c].scale == 1))
+                    assert_true(out[i] == value_of("table", i));
             }
             end(&t);
         }

@@ -56,13 +56,13 @@ CASES = [
     (50, 1000000.0, {}, 2048, 0),
     (64, 150000, dict(rope_type="default"), 131072, 0),
     (96, 5000000.0, dict(type="default", rope_type="yarn"), 2048, 0),
-    (10, 500000.0, dict(type="", rope_type="default"), 2048, 0),
     (8, 1.0, None, 2048, 0),
     # linear
     (2, 10000, dict(type="linear", factor=8), 2048, 0),
     (64, 1000000.0, dict(rope_type="linear", factor=8.0), 131072, 0),
     (50, 10000.0, dict(type="linear", rope_type="dynamic", factor=3.0), 4096, 0),
     (6, 5000000, dict(type="linear", factor=0.7), 4096, 0),
+    (10, 500000.0, dict(type="", rope_type="linear", factor=2.3), 2048, 0),
     # dynamic
     (4, 10000, dict(type="dynamic", factor=2), 32, 0),
     (6, 1000000.0, dict(rope_type="dynamic", factor=0.5), 100, 0),
@@ -85,11 +85,15 @@ CASES = [
     (10, 10000.0, dict(rope_type="yarn", factor=0.5, original_max_position_embeddings=1), 4096, 0),
     (64, 10000.0, dict(rope_type="yarn", factor=4, original_max_position_embeddings=6), 4096, 0),  # no ramp
     (50, 10.0, dict(rope_type="yarn", factor=4, original_max_position_embeddings=1 << 40), 4096, 0),
+    (64, 100.0, dict(rope_type="yarn", factor=4), 4096, 0),  # the ramp ends past the last pair
+    (64, 10.0, dict(rope_type="yarn", factor=4, beta_fast=512), 4096, 0),
+    (128, 10000.0, dict(rope_type="yarn", factor=4), 4096, 0),
     (34, 10000.0, dict(rope_type="yarn", factor=7.3, beta_fast=64.5, beta_slow=0.9, mscale=0), 4096, 0),
     # longrope
     (2, 10000.0, longrope(2), 131072, 0),
     (96, 10000.0, longrope(96), 131072, 0),
     (96, 10000.0, longrope(96, "su", 0), 131072, 4096),
+    (10, 10000.0, longrope(10, "su", 8192), 131072, 4096),
     (50, 1000000.0, longrope(50, "longrope", 8192), 8192, 0),
     (6, 5000000.0, longrope(6, "longrope", 32), 100, 0),
     (18, 150000.0, longrope(18, "longrope", 4096), 2048, 0),

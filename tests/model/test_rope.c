@@ -354,8 +354,7 @@ static void the_ends_of_all_bounds_give_finite_numbers(void **state)
         "{\"type\": \"linear\", \"factor\": 1e6}",
         "{\"type\": \"dynamic\", \"factor\": 1e6}",
         "{\"type\": \"llama3\", \"factor\": 1e-3, \"low_freq_factor\": 1e-3, \"high_freq_factor\": 1e6}",
-        "{\"type\": \"llama3\", \"factor\": 1e6, \"low_freq_factor\": 1, \"high_freq_factor\": "
-        "1.0000000000001}",
+        "{\"type\": \"llama3\", \"factor\": 1e6, \"high_freq_factor\": 1.0000000000001}",
         "{\"type\": \"llama3\", \"factor\": 1e6, \"original_max_position_embeddings\": 1099511627776}",
         "{\"type\": \"yarn\", \"factor\": 1e6, \"mscale\": 1000}",
         "{\"type\": \"yarn\", \"factor\": 1e6, \"mscale\": 0, \"mscale_all_dim\": 1000}",
