@@ -12,6 +12,7 @@ static const ref_fn functions[MLXR_OP_COUNT] = {
     [MLXR_OP_RMS_NORM] = mlxr_ref_rms_norm, [MLXR_OP_ROPE] = mlxr_ref_rope,
     [MLXR_OP_ATTEND] = mlxr_ref_attend,     [MLXR_OP_ACT_MUL] = mlxr_ref_act_mul,
     [MLXR_OP_ADD] = mlxr_ref_add,           [MLXR_OP_SCALE] = mlxr_ref_scale,
+    [MLXR_OP_ROUTE] = mlxr_ref_route,       [MLXR_OP_EXPERTS] = mlxr_ref_experts,
 };
 
 static mlxr_status ref_open(mlxr_device **out, const mlxr_device_options *options, mlxr_error *err)
@@ -49,6 +50,7 @@ static void ref_executable_free(mlxr_executable *base)
     free(e->row);
     free(e->scores);
     free(e->sum);
+    free(e->hidden);
     free(e);
 }
 
@@ -101,6 +103,8 @@ static mlxr_status ref_compile(mlxr_executable **out, mlxr_device *d, const mlxr
         if ((unsigned)p->ops[i].kind >= MLXR_OP_COUNT || !functions[p->ops[i].kind])
             st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "device ref: operation %zu (%s) is not supported", i,
                            mlxr_op_name(p->ops[i].kind));
+    for (size_t i = 0; i < p->n_ops && st == MLXR_OK; i++)
+        if (p->ops[i].kind == MLXR_OP_EXPERTS) st = mlxr_ref_prepare_experts(e, &p->ops[i], i, err);
     for (size_t i = 0; i < p->n_weights && st == MLXR_OK; i++) {
         if (!mlxr_quant_supported(p->weights[i].m.quant))
             st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "device ref: %s%s: quantization is not supported",
@@ -112,7 +116,8 @@ static mlxr_status ref_compile(mlxr_executable **out, mlxr_device *d, const mlxr
     if (st == MLXR_OK) {
         e->row = mlxr_malloc_array(e->row_floats, sizeof *e->row);
         e->sum = mlxr_malloc_array(e->max_v_head_dim, sizeof *e->sum);
-        if (!e->row || !e->sum) st = mlxr_fail_nomem(err, "device ref");
+        e->hidden = mlxr_malloc_array(e->n_hidden, sizeof *e->hidden);
+        if (!e->row || !e->sum || !e->hidden) st = mlxr_fail_nomem(err, "device ref");
     }
     if (st == MLXR_OK) {
         find_tail(e, p);

@@ -30,6 +30,8 @@ typedef struct ref_executable {
     float *row;    /* one dequantized row of a matrix */
     float *scores; /* [positions] of one token and head */
     double *sum;   /* [max_v_head_dim] */
+    size_t n_hidden;
+    float *hidden; /* [n_hidden]: a token's experts before their last matrix */
 } ref_executable;
 
 typedef struct ref_state {
@@ -58,5 +60,10 @@ void mlxr_ref_attend(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_act_mul(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_add(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_scale(const ref_step *s, const mlxr_op *op);
+void mlxr_ref_route(const ref_step *s, const mlxr_op *op);
+void mlxr_ref_experts(const ref_step *s, const mlxr_op *op);
+
+/* What EXPERTS needs beyond what the builder checked; its scratch is counted. */
+mlxr_status mlxr_ref_prepare_experts(ref_executable *e, const mlxr_op *op, size_t i_op, mlxr_error *err);
 
 #endif
