@@ -1,6 +1,7 @@
 /* Speed of the linear kernels alone, one thread, for every instruction set this machine has:
  *
- *     bench_linear [BITS [GROUP [ROWS COLS [TOKENS]]]]     BITS 16: bf16, 32: f32
+ *     bench_linear [BITS [GROUP [ROWS COLS [TOKENS]]]]     BITS 16: bf16, 32: f32; or
+ *                                                          mxfp4, nvfp4, mxfp8
  *
  * Weights of about 100 MB of such matrices, one after the other, so that they come from memory; and one of them
  * again and again, so that it comes from a cache. */
@@ -61,6 +62,10 @@ int main(int argc, char **argv)
     w.a.n_tokens = arg[4] < MOST_TOKENS ? arg[4] : MOST_TOKENS;
     if (arg[0] >= 16) {
         m.dtype = arg[0] == 16 ? MLXR_BF16 : MLXR_F32;
+    } else if (argc > 1 && mlxr_quant_is_fp(mlxr_quant_mode_from_name(argv[1]))) {
+        m.quant = mlxr_quant_default(mlxr_quant_mode_from_name(argv[1]));
+        m.dtype = MLXR_U8;
+        arg[0] = m.quant.bits;
     } else {
         m.quant = (mlxr_quant){MLXR_QUANT_AFFINE, arg[0], arg[1]};
     }
@@ -76,6 +81,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < n; i++) {
         size_t params = m.quant.group_size ? m.n_rows * (m.n_cols / m.quant.group_size) * 2 : 0;
         w.m[i] = m;
+        /* As scales of one byte most of these are next to nothing, and denormal weights are slow. */
+        if (m.dtype == MLXR_U8)
+            memset(memory + i * bytes + m.n_rows * m.row_bytes, 0x70, bytes - m.n_rows * m.row_bytes);
         w.m[i].data = memory + i * bytes;
         w.m[i].scales = memory + i * bytes + m.n_rows * m.row_bytes;
         w.m[i].biases = memory + i * bytes + m.n_rows * m.row_bytes + params;

@@ -42,8 +42,31 @@ const char *mlxr_quant_mode_name(mlxr_quant_mode m)
     switch (m) {
     case MLXR_QUANT_NONE: return "none";
     case MLXR_QUANT_AFFINE: return "affine";
+    case MLXR_QUANT_MXFP4: return "mxfp4";
+    case MLXR_QUANT_NVFP4: return "nvfp4";
+    case MLXR_QUANT_MXFP8: return "mxfp8";
     }
     return "?";
+}
+
+mlxr_quant_mode mlxr_quant_mode_from_name(const char *name)
+{
+    for (int m = MLXR_QUANT_AFFINE; m <= MLXR_QUANT_MXFP8; m++) {
+        if (strcmp(mlxr_quant_mode_name((mlxr_quant_mode)m), name) == 0) return (mlxr_quant_mode)m;
+    }
+    return MLXR_QUANT_NONE;
+}
+
+mlxr_quant mlxr_quant_default(mlxr_quant_mode m)
+{
+    switch (m) {
+    case MLXR_QUANT_NONE: break;
+    case MLXR_QUANT_AFFINE: return (mlxr_quant){m, 4, 64};
+    case MLXR_QUANT_MXFP4: return (mlxr_quant){m, 4, 32};
+    case MLXR_QUANT_NVFP4: return (mlxr_quant){m, 4, 16};
+    case MLXR_QUANT_MXFP8: return (mlxr_quant){m, 8, 32};
+    }
+    return (mlxr_quant){MLXR_QUANT_NONE, 0, 0};
 }
 
 bool mlxr_quant_supported(mlxr_quant q)
@@ -53,8 +76,34 @@ bool mlxr_quant_supported(mlxr_quant q)
     case MLXR_QUANT_AFFINE:
         return (q.bits == 2 || q.bits == 3 || q.bits == 4 || q.bits == 5 || q.bits == 6 || q.bits == 8) &&
                (q.group_size == 32 || q.group_size == 64 || q.group_size == 128);
+    case MLXR_QUANT_MXFP4: return q.bits == 4 && q.group_size == 32;
+    case MLXR_QUANT_NVFP4: return q.bits == 4 && q.group_size == 16;
+    case MLXR_QUANT_MXFP8: return q.bits == 8 && q.group_size == 32;
     }
     return false;
+}
+
+const float mlxr_e2m1[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                             -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+
+const float mlxr_e4m3[256] = {
+#define EIGHT(a, b, c, d, e, f, g, h, unit) \
+    a *(unit), b *(unit), c *(unit), d *(unit), e *(unit), f *(unit), g *(unit), h *(unit)
+#define NORMAL(unit) EIGHT(8, 9, 10, 11, 12, 13, 14, 15, unit)
+#define HALF(s)                                                                                           \
+    EIGHT(0.0f, 1, 2, 3, 4, 5, 6, 7, s 0x1p-9f), NORMAL(s 0x1p-9f), NORMAL(s 0x1p-8f), NORMAL(s 0x1p-7f), \
+        NORMAL(s 0x1p-6f), NORMAL(s 0x1p-5f), NORMAL(s 0x1p-4f), NORMAL(s 0x1p-3f), NORMAL(s 0x1p-2f),    \
+        NORMAL(s 0x1p-1f), NORMAL(s 0x1p0f), NORMAL(s 0x1p1f), NORMAL(s 0x1p2f), NORMAL(s 0x1p3f),        \
+        NORMAL(s 0x1p4f), EIGHT(8, 9, 10, 11, 12, 13, 14, NAN, s 0x1p5f)
+    HALF(+), HALF(-)
+#undef HALF
+#undef NORMAL
+#undef EIGHT
+};
+
+float mlxr_matrix_factor(const mlxr_matrix *m)
+{
+    return m->quant.mode == MLXR_QUANT_NVFP4 && m->global_scale != 0 ? m->global_scale / 2688.0f : 1.0f;
 }
 
 float mlxr_load_float(const void *p, mlxr_dtype dtype, size_t i)
@@ -95,6 +144,8 @@ size_t mlxr_matrix_bytes(const mlxr_matrix *m)
     size_t n = m->n_rows * m->row_bytes;
     if (m->quant.mode == MLXR_QUANT_AFFINE)
         n += 2 * m->n_rows * (m->n_cols / m->quant.group_size) * (mlxr_dtype_bits(m->dtype) / 8);
+    else if (mlxr_quant_is_fp(m->quant.mode))
+        n += m->n_rows * (m->n_cols / m->quant.group_size);
     return n;
 }
 
@@ -118,8 +169,33 @@ static inline void affine_row(const mlxr_matrix *m, size_t i, unsigned bits, flo
     }
 }
 
+static void fp_row(const mlxr_matrix *m, size_t i, float *out)
+{
+    const size_t group_size = m->quant.group_size, n_groups = m->n_cols / group_size;
+    const float factor = mlxr_matrix_factor(m);
+    const uint8_t *p = (const uint8_t *)m->data + i * m->row_bytes;
+    const uint8_t *scales = (const uint8_t *)m->scales + i * n_groups;
+
+    for (size_t g = 0; g < n_groups; g++) {
+        const float scale = m->quant.mode == MLXR_QUANT_NVFP4 ? mlxr_e4m3[scales[g]] * factor
+                                                              : mlxr_e8m0_to_f32(scales[g]);
+        if (m->quant.mode == MLXR_QUANT_MXFP8) {
+            for (size_t j = 0; j < group_size; j++) *out++ = scale * mlxr_e4m3[*p++];
+        } else {
+            for (size_t j = 0; j < group_size; j += 2, p++) {
+                *out++ = scale * mlxr_e2m1[*p & 15];
+                *out++ = scale * mlxr_e2m1[*p >> 4];
+            }
+        }
+    }
+}
+
 void mlxr_matrix_row(const mlxr_matrix *m, size_t i, float *out)
 {
+    if (mlxr_quant_is_fp(m->quant.mode)) {
+        fp_row(m, i, out);
+        return;
+    }
     if (m->quant.mode == MLXR_QUANT_AFFINE) {
         switch (m->quant.bits) { /* a constant width lets the compiler unroll the run */
         case 2: affine_row(m, i, 2, out); break;

@@ -3,7 +3,18 @@
  * affine: w = scale * q + bias for each group of group_size columns of a row; q unsigned, `bits` wide, packed
  * as one little-endian bit stream a row (so 3-, 5- and 6-bit values cross word borders); stored as uint32
  * words, [n_rows, n_cols * bits / 32]; scales and biases [n_rows, n_cols / group_size] in f16, bf16 or f32.
- * Authority: mx.quantize / mx.dequantize of MLX. */
+ *
+ * mxfp4, nvfp4, mxfp8: w = scale * v; v a float of 4 (e2m1) or 8 bits (e4m3), packed as above, so the first of
+ * two 4-bit values is in the low half of a byte; scales [n_rows, n_cols / group_size] of one byte, e8m0 or (nvfp4)
+ * e4m3; no biases. nvfp4 may have one more float32 scale for the matrix.
+ *
+ *     mode   value  bits  scale  group
+ *     mxfp4  e2m1   4     e8m0   32
+ *     nvfp4  e2m1   4     e4m3   16
+ *     mxfp8  e4m3   8     e8m0   32
+ *
+ * Authority: mx.quantize / mx.dequantize of MLX; the mx formats are those of the OCP Microscaling Formats (MX)
+ * specification, which MLX leaves in one point: scale code 0xff is infinity, not NaN. */
 #ifndef MLXR_QUANT_H
 #define MLXR_QUANT_H
 
@@ -48,8 +59,21 @@ unsigned mlxr_dtype_bits(mlxr_dtype t);
 /* MLXR_DTYPE_COUNT when the name is unknown. */
 mlxr_dtype mlxr_dtype_from_name(const char *name);
 
-typedef enum mlxr_quant_mode { MLXR_QUANT_NONE, MLXR_QUANT_AFFINE } mlxr_quant_mode;
+typedef enum mlxr_quant_mode {
+    MLXR_QUANT_NONE,
+    MLXR_QUANT_AFFINE,
+    MLXR_QUANT_MXFP4,
+    MLXR_QUANT_NVFP4,
+    MLXR_QUANT_MXFP8,
+} mlxr_quant_mode;
 const char *mlxr_quant_mode_name(mlxr_quant_mode m);
+/* MLXR_QUANT_NONE when the name is none of MLX's modes. */
+mlxr_quant_mode mlxr_quant_mode_from_name(const char *name);
+/* The three whose values are floats and whose scales are bytes. */
+static inline bool mlxr_quant_is_fp(mlxr_quant_mode m)
+{
+    return m == MLXR_QUANT_MXFP4 || m == MLXR_QUANT_NVFP4 || m == MLXR_QUANT_MXFP8;
+}
 
 /* How one matrix is stored. group_size and bits are 0 for MLXR_QUANT_NONE. */
 typedef struct mlxr_quant {
@@ -57,25 +81,46 @@ typedef struct mlxr_quant {
     unsigned bits, group_size;
 } mlxr_quant;
 
-/* Whether the kernels exist: none, or affine with bits 2, 3, 4, 5, 6, 8 and groups 32, 64, 128. */
+/* Whether the kernels exist: none, affine with bits 2, 3, 4, 5, 6, 8 and groups 32, 64, 128, or the table above. */
 bool mlxr_quant_supported(mlxr_quant q);
+/* What MLX takes where bits and group_size are not given. */
+mlxr_quant mlxr_quant_default(mlxr_quant_mode m);
 
 /* A weight matrix [n_rows, n_cols] as it lies in the file; a vector is one row. Borrowed bytes. */
 typedef struct mlxr_matrix {
     mlxr_quant quant;
-    mlxr_dtype dtype; /* of data when dense (F16, BF16, F32); of scales and biases when affine */
+    mlxr_dtype
+        dtype; /* of data when dense (F16, BF16, F32); of scales and biases when quantized (U8 for fp) */
     size_t n_rows, n_cols;
     size_t row_bytes;            /* of data */
     const void *data;            /* 4-byte aligned is not promised: safetensors may put it anywhere */
-    const void *scales, *biases; /* [n_rows, n_cols / group_size], NULL when dense */
+    const void *scales, *biases; /* [n_rows, n_cols / group_size], NULL when dense; no biases for fp */
+    /* nvfp4: what MLX calls global_scale, for the whole matrix, or 0 for none. (MLX makes 0 only of a matrix of
+     * zeros, whose codes are zeros too: with and without it the weights are 0.) */
+    float global_scale;
 } mlxr_matrix;
 
 size_t mlxr_matrix_bytes(const mlxr_matrix *m); /* data, scales and biases: what one pass reads */
-/* Row i as n_cols floats: scale and bias widened exactly to float32, the product rounded, then the sum, which
+/* Row i as n_cols floats.
+ * affine: scale and bias widened exactly to float32, the product rounded, then the sum, which
  * is bit-equal to mx.dequantize(w, scales.astype(float32), biases.astype(float32)). (With f16 or bf16 scales
  * MLX itself rounds both steps to that type, so a model run in half precision sees slightly other
- * weights.) */
+ * weights.)
+ * fp: (scale * mlxr_matrix_factor) * v in float32, bit-equal to mx.dequantize(w, scales, mode=, global_scale=,
+ * dtype=float32); without a global scale every product is exact, or infinity. */
 void mlxr_matrix_row(const mlxr_matrix *m, size_t i, float *out);
+/* What the scales of m are multiplied by: global_scale / 2688, the largest value of nvfp4, or 1 without one. */
+float mlxr_matrix_factor(const mlxr_matrix *m);
+/* By code: 1 sign, 2 exponent and 1 mantissa bits; and 1, 4 and 3, with NaN at 0x7f and 0xff, no infinity. */
+extern const float mlxr_e2m1[16], mlxr_e4m3[256];
+/* 2^(code - 127), and infinity for 0xff. */
+static inline float mlxr_e8m0_to_f32(uint8_t code)
+{
+    uint32_t u = code ? (uint32_t)code << 23 : 0x400000;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
 /* Element i of a run of f16, bf16 or f32 values at p (any alignment). */
 float mlxr_load_float(const void *p, mlxr_dtype dtype, size_t i);
 void mlxr_store_float(void *p, mlxr_dtype dtype, size_t i, float value);

@@ -44,50 +44,65 @@ static void list(listing *l, const char *fmt, ...)
 
 /* ---- quantization in config.json ---- */
 
-/* bits, group_size and mode of obj over the defaults in *q. where: the module, or "" for the whole model. */
+/* bits, group_size and mode of obj; what it leaves out is what MLX takes for that mode, except that affine for the
+ * whole model must say both, as in mlx-lm. where: the module, or "" for the whole model. */
 static mlxr_status read_quant(mlxr_quant *q, const json_t *obj, const char *where, const char *what,
                               mlxr_error *err)
 {
     const char *mode = "affine";
-    int64_t bits = q->bits, group_size = q->group_size;
+    int64_t bits = 0, group_size = 0;
     mlxr_status st;
 
     if ((st = mlxr_json_get_str(&mode, obj, "mode", what, err)) != MLXR_OK) return st;
-    if (strcmp(mode, "affine") != 0)
-        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
-                         "%s: quantization%s%.120s: mode \"%.32s\" is not supported; supported: affine", what,
-                         *where ? " of " : "", where, mode);
+    *q = mlxr_quant_default(mlxr_quant_mode_from_name(mode));
+    if (q->mode == MLXR_QUANT_NONE)
+        return mlxr_fail(
+            err, MLXR_E_UNSUPPORTED,
+            "%s: quantization%s%.120s: mode \"%.32s\" is not supported; supported: affine, mxfp4, "
+            "nvfp4, mxfp8",
+            what, *where ? " of " : "", where, mode);
+    if (*where || q->mode != MLXR_QUANT_AFFINE) bits = q->bits, group_size = q->group_size;
     if ((st = mlxr_json_get_int(&bits, obj, "bits", 1, 64, what, err)) != MLXR_OK) return st;
     if ((st = mlxr_json_get_int(&group_size, obj, "group_size", 1, 1 << 20, what, err)) != MLXR_OK) return st;
     if (bits == 0 || group_size == 0)
         return mlxr_fail(err, MLXR_E_FORMAT, "%s: \"quantization\" has no \"%s\"", what,
                          bits ? "group_size" : "bits");
-    *q = (mlxr_quant){.mode = MLXR_QUANT_AFFINE, .bits = (unsigned)bits, .group_size = (unsigned)group_size};
+    q->bits = (unsigned)bits;
+    q->group_size = (unsigned)group_size;
     if (!mlxr_quant_supported(*q))
-        return mlxr_fail(
-            err, MLXR_E_UNSUPPORTED,
-            "%s: quantization%s%.120s to %u bits in groups of %u is not supported; supported: 2, 3, 4, 5, "
-            "6 or 8 bits, groups of 32, 64 or 128",
-            what, *where ? " of " : "", where, q->bits, q->group_size);
+        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
+                         "%s: quantization%s%.120s: %s to %u bits in groups of %u is not supported; "
+                         "supported: affine to 2, "
+                         "3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, mxfp4 to 4 in groups of 32, nvfp4 "
+                         "to 4 in groups "
+                         "of 16, mxfp8 to 8 in groups of 32",
+                         what, *where ? " of " : "", where, mlxr_quant_mode_name(q->mode), q->bits,
+                         q->group_size);
     return MLXR_OK;
 }
 
+/* "quant_method" is how Hugging Face's own files say it. Two of them pack their values as MLX does; everything else
+ * beside the method is then left unread, as in mlx-lm. */
 static mlxr_status read_quantization(binder *b, const json_t *root, mlxr_error *err)
 {
     const json_t *q = json_object_get(root, "quantization"), *method;
+    const char *name;
 
     if (!q || json_is_null(q)) q = json_object_get(root, "quantization_config");
     if (!q || json_is_null(q)) return MLXR_OK;
     if (!json_is_object(q))
         return mlxr_fail(err, MLXR_E_FORMAT, "%s: \"quantization\" is not an object", b->what);
-    method = json_object_get(q, "quant_method");
-    if (method)
-        return mlxr_fail(
-            err, MLXR_E_UNSUPPORTED,
-            "%s: quant_method \"%.32s\" is not supported; supported: MLX's affine \"quantization\"", b->what,
-            json_is_string(method) ? json_string_value(method) : "(not a string)");
     b->quantization = q;
-    return read_quant(&b->base, q, "", b->what, err);
+    method = json_object_get(q, "quant_method");
+    if (!method) return read_quant(&b->base, q, "", b->what, err);
+    name = json_is_string(method) ? json_string_value(method) : "(not a string)";
+    if (strcmp(name, "mxfp4") != 0 && strcmp(name, "mxfp8") != 0)
+        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
+                         "%s: quant_method \"%.32s\" is not supported; supported: mxfp4, mxfp8, and MLX's "
+                         "\"quantization\" with mode affine, mxfp4, nvfp4 or mxfp8",
+                         b->what, name);
+    b->base = mlxr_quant_default(mlxr_quant_mode_from_name(name));
+    return MLXR_OK;
 }
 
 /* ---- tensors ---- */
@@ -162,8 +177,13 @@ static bool quant_fits(mlxr_quant q, const mlxr_weight *w, const mlxr_tensor *co
            has_shape(scales, w->n_rows, w->n_cols / q.group_size);
 }
 
-/* What the shapes themselves say. mlx-lm believes them before the global settings, for files whose config.json
- * forgot some overrides. */
+static bool scales_fit(mlxr_quant q, const mlxr_tensor *scales)
+{
+    return mlxr_quant_is_fp(q.mode) ? scales->dtype == MLXR_U8 : is_float(scales->dtype);
+}
+
+/* What the tensors themselves say. mlx-lm believes them before the global settings, for files whose config.json
+ * forgot some overrides. Byte scales tell the modes of floats, and each of those has one width and group. */
 static mlxr_quant quant_of_shapes(const mlxr_weight *w, const mlxr_tensor *codes, const mlxr_tensor *scales)
 {
     mlxr_quant q = {0};
@@ -174,36 +194,43 @@ static mlxr_quant quant_of_shapes(const mlxr_weight *w, const mlxr_tensor *codes
     q.mode = MLXR_QUANT_AFFINE;
     q.group_size = (unsigned)(w->n_cols / scales->shape[1]);
     q.bits = (unsigned)(codes->shape[1] * 32 / w->n_cols);
+    if (scales->dtype == MLXR_U8)
+        q.mode = q.bits == 8 ? MLXR_QUANT_MXFP8 : q.group_size == 16 ? MLXR_QUANT_NVFP4 : MLXR_QUANT_MXFP4;
     return q;
 }
 
-static void bind_affine(binder *b, mlxr_weight *w, mlxr_quant q, bool named)
+static void bind_quantized(binder *b, mlxr_weight *w, mlxr_quant q, bool named)
 {
     const mlxr_tensor *codes = take(b, w->name, ".weight"), *scales = take(b, w->name, ".scales"),
-                      *biases = take(b, w->name, ".biases");
+                      *biases = NULL;
     char text[160], text2[160];
+    bool fp;
 
+    if (!named && codes && scales && !(quant_fits(q, w, codes, scales) && scales_fit(q, scales))) {
+        mlxr_quant seen = quant_of_shapes(w, codes, scales);
+        if (seen.mode != MLXR_QUANT_NONE && quant_fits(seen, w, codes, scales)) q = seen;
+    }
+    fp = mlxr_quant_is_fp(q.mode);
+    if (!fp) biases = take(b, w->name, ".biases");
     if (!codes) list(&b->missing, "%.*s.weight", MAX_NAME, w->name);
     if (!scales) list(&b->missing, "%.*s.scales", MAX_NAME, w->name);
-    if (!biases) list(&b->missing, "%.*s.biases", MAX_NAME, w->name);
-    if (!codes || !scales || !biases) return;
-    if (!named && !quant_fits(q, w, codes, scales)) {
-        mlxr_quant seen = quant_of_shapes(w, codes, scales);
-        if (seen.mode == MLXR_QUANT_AFFINE && quant_fits(seen, w, codes, scales)) q = seen;
-    }
+    if (!biases && !fp) list(&b->missing, "%.*s.biases", MAX_NAME, w->name);
+    if (!codes || !scales || !(biases || fp)) return;
     if (w->n_cols % q.group_size) {
         list(&b->misfit, "%.*s.weight (%zu columns do not divide into groups of %u)", MAX_NAME, w->name,
              w->n_cols, q.group_size);
     } else if (codes->dtype != MLXR_U32 || !quant_fits(q, w, codes, scales)) {
         list(&b->misfit,
-             "%.*s.weight %s with scales %s (wanted [%zu, %zu] U32 with scales [%zu, %zu], for %u bits in "
+             "%.*s.weight %s with scales %s (wanted [%zu, %zu] U32 with scales [%zu, %zu], for %s%u bits in "
              "groups of %u)",
              MAX_NAME, w->name, shape_text(text, codes), shape_text(text2, scales), w->n_rows,
-             w->n_cols * q.bits / 32, w->n_rows, w->n_cols / q.group_size, q.bits, q.group_size);
-    } else if (!is_float(scales->dtype)) {
-        list(&b->misfit, "%.*s.scales %s (wanted F16, BF16 or F32)", MAX_NAME, w->name,
-             shape_text(text, scales));
-    } else if (biases->dtype != scales->dtype || !has_shape(biases, w->n_rows, w->n_cols / q.group_size)) {
+             w->n_cols * q.bits / 32, w->n_rows, w->n_cols / q.group_size, fp ? "floats of " : "", q.bits,
+             q.group_size);
+    } else if (!scales_fit(q, scales)) {
+        list(&b->misfit, "%.*s.scales %s (wanted %s)", MAX_NAME, w->name, shape_text(text, scales),
+             fp ? "U8" : "F16, BF16 or F32");
+    } else if (biases &&
+               (biases->dtype != scales->dtype || !has_shape(biases, w->n_rows, w->n_cols / q.group_size))) {
         list(&b->misfit, "%.*s.biases %s (wanted as its scales, %s)", MAX_NAME, w->name,
              shape_text(text, biases), shape_text(text2, scales));
     } else {
@@ -214,7 +241,7 @@ static void bind_affine(binder *b, mlxr_weight *w, mlxr_quant q, bool named)
                              .row_bytes = w->n_cols * q.bits / 8,
                              .data = codes->data,
                              .scales = scales->data,
-                             .biases = biases->data};
+                             .biases = biases ? biases->data : NULL};
         w->bound = true;
     }
 }
@@ -241,7 +268,7 @@ static mlxr_status bind_matrix(binder *b, mlxr_weight *w, mlxr_error *err)
                          b->what, w->name);
     }
     if (entry ? !json_is_false(entry) : mlxr_checkpoint_find(b->checkpoint, scales) != NULL)
-        bind_affine(b, w, q, entry != NULL);
+        bind_quantized(b, w, q, entry != NULL);
     else
         bind_dense(b, w);
     return MLXR_OK;

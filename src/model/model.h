@@ -29,8 +29,8 @@ extern const mlxr_family *const mlxr_families[]; /* NULL-terminated */
 mlxr_status mlxr_rope_frequencies(float *inv_freq, size_t n_rot, float *scale, const mlxr_config *config,
                                   mlxr_error *err);
 
-/* Matches every weight of the program with a tensor and fills its mlxr_matrix: NAME.weight, and NAME.scales and
- * NAME.biases where config.json's "quantization" says so. All missing, extra and misshapen tensors are in one
+/* Matches every weight of the program with a tensor and fills its mlxr_matrix: NAME.weight, and where config.json's
+ * "quantization" says so NAME.scales and, for affine, NAME.biases. All missing, extra and misshapen tensors are in one
  * message. The checkpoint must outlive the program's use. */
 mlxr_status mlxr_weights_bind(mlxr_program *program, const mlxr_checkpoint *checkpoint,
                               const mlxr_family *family, const mlxr_config *config, mlxr_error *err);

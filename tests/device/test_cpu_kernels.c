@@ -59,6 +59,19 @@ static fixture make_matrix(mlxr_quant quant, mlxr_dtype dtype, size_t n_rows, si
         f.m.row_bytes = n_cols * mlxr_dtype_bits(dtype) / 8;
         f.data = odd_alloc(n_rows * f.m.row_bytes);
         for (size_t i = 0; i < n_values; i++) mlxr_store_float(f.data, dtype, i, random_float());
+    } else if (mlxr_quant_is_fp(quant.mode)) {
+        size_t n_groups = n_values / quant.group_size;
+        f.m.row_bytes = n_cols * quant.bits / 8;
+        f.data = odd_alloc(n_rows * f.m.row_bytes);
+        f.scales = odd_alloc(n_groups);
+        for (size_t i = 0; i < n_rows * f.m.row_bytes; i++) {
+            f.data[i] = (uint8_t)random_u32();
+            if (quant.bits == 8 && (f.data[i] & 0x7f) == 0x7f) f.data[i]--; /* not NaN */
+        }
+        for (size_t i = 0; i < n_groups; i++) {
+            f.scales[i] = (uint8_t)(quant.mode == MLXR_QUANT_NVFP4 ? random_u32() : 123 + random_u32() % 8);
+            if (quant.mode == MLXR_QUANT_NVFP4 && (f.scales[i] & 0x7f) == 0x7f) f.scales[i]--;
+        }
     } else {
         size_t n_groups = n_values / quant.group_size, bytes = mlxr_dtype_bits(dtype) / 8;
         f.m.row_bytes = n_cols * quant.bits / 8;
@@ -115,10 +128,10 @@ static void check_values(const fixture *f, const float *bias, const float *x, co
     }
 }
 
-static void check_linear(const mlxr_cpu_kernels *k, mlxr_quant quant, mlxr_dtype dtype, size_t n_rows,
-                         size_t n_cols, bool with_bias)
+/* Takes f. */
+static void check_matrix(const mlxr_cpu_kernels *k, fixture f, bool with_bias)
 {
-    fixture f = make_matrix(quant, dtype, n_rows, n_cols);
+    const size_t n_rows = f.m.n_rows, n_cols = f.m.n_cols;
     mlxr_cpu_linear_fn fn = k->linear(&f.m);
     float *x[MOST_TOKENS], *alone[MOST_TOKENS], *y[MOST_TOKENS],
         *bias = with_bias ? random_floats(n_rows) : NULL;
@@ -160,8 +173,9 @@ static void check_linear(const mlxr_cpu_kernels *k, mlxr_quant quant, mlxr_dtype
         }
     }
     /* A unit vector reads one column back: the weights themselves. The product of a half-precision scale and a code
-     * is exact in float32, so fma or not makes no difference; with a float32 scale it may. */
-    if (!with_bias && (dtype != MLXR_F32 || quant.mode == MLXR_QUANT_NONE)) {
+     * is exact in float32, so fma or not makes no difference; with a float32 scale it may. There is no sum in the modes
+     * of floats. */
+    if (!with_bias && (f.m.dtype != MLXR_F32 || f.m.quant.mode == MLXR_QUANT_NONE)) {
         for (size_t c = 0; c < n_cols; c += 1 + c / 7) {
             const float *one = unit;
             memset(unit, 0, mlxr_round_up(n_cols, MLXR_CPU_CHUNK) * sizeof *unit);
@@ -185,6 +199,12 @@ static void check_linear(const mlxr_cpu_kernels *k, mlxr_quant quant, mlxr_dtype
     free(scratch);
     free(unit);
     free_matrix(&f);
+}
+
+static void check_linear(const mlxr_cpu_kernels *k, mlxr_quant quant, mlxr_dtype dtype, size_t n_rows,
+                         size_t n_cols, bool with_bias)
+{
+    check_matrix(k, make_matrix(quant, dtype, n_rows, n_cols), with_bias);
 }
 
 static const mlxr_dtype float_types[] = {MLXR_F16, MLXR_BF16, MLXR_F32};
@@ -216,6 +236,90 @@ static void test_affine_of_a_real_shape(void **state)
         check_linear(k, (mlxr_quant){MLXR_QUANT_AFFINE, 4, 32}, MLXR_F16, 75, 576, false);
         check_linear(k, (mlxr_quant){MLXR_QUANT_AFFINE, 4, 64}, MLXR_BF16, 9, 4096, true);
     }
+}
+
+static const mlxr_quant fp_modes[] = {
+    {MLXR_QUANT_MXFP4, 4, 32}, {MLXR_QUANT_NVFP4, 4, 16}, {MLXR_QUANT_MXFP8, 8, 32}};
+
+/* nvfp4 also in odd numbers of groups, which end in half a chunk, and under a global scale. */
+static void test_fp(void **state)
+{
+    static const size_t rows[] = {1, 2, 3, 4, 6, 37}, n_groups[] = {1, 2, 3, 5, 18};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        for (size_t q = 0; q < MLXR_COUNT(fp_modes); q++) {
+            for (size_t r = 0; r < MLXR_COUNT(rows); r++) {
+                for (size_t g = 0; g < MLXR_COUNT(n_groups); g++) {
+                    size_t n_cols = n_groups[g] * fp_modes[q].group_size;
+                    check_linear(k, fp_modes[q], MLXR_U8, rows[r], n_cols, (r + g) % 3 == 0);
+                }
+            }
+            check_linear(k, fp_modes[q], MLXR_U8, 75, 2880, true); /* panels of 20 rows */
+        }
+        for (size_t g = 0; g < MLXR_COUNT(n_groups); g++) {
+            fixture f = make_matrix(fp_modes[1], MLXR_U8, 7, n_groups[g] * 16);
+            f.m.global_scale = 0.37f;
+            for (size_t r = 0; r < 7; r++) mlxr_matrix_row(&f.m, r, f.w + r * f.m.n_cols);
+            check_matrix(k, f, g == 1);
+        }
+    }
+}
+
+/* Every value under every scale comes out as mlxr_matrix_row has it: infinity and NaN, which take the whole row with
+ * them, and what is below the normal floats too. */
+static void test_every_fp_value(void **state)
+{
+    enum { COLS = 32 };
+    const mlxr_cpu_kernels *k;
+    float x[2][COLS], w[COLS], *scratch;
+    size_t n_scratch = 0;
+
+    for (size_t c = 0; c < COLS; c++) x[0][c] = x[1][c] = c % 5 == 1 ? 1.0f : 0.0f;
+    assert_true(mlxr_cpu_linear_scratch(&n_scratch, COLS));
+    scratch = must_alloc(n_scratch * sizeof *scratch);
+    for (size_t q = 0; q < MLXR_COUNT(fp_modes); q++) {
+        const unsigned bits = fp_modes[q].bits;
+        const size_t n_codes = (size_t)1 << bits, n_rows = 256 * n_codes;
+        const size_t row_bytes = COLS * bits / 8, n_groups = COLS / fp_modes[q].group_size;
+        uint8_t *codes = calloc(n_rows, row_bytes), *scales = must_alloc(n_rows * n_groups);
+        float *y[2] = {must_alloc(n_rows * sizeof(float)), must_alloc(n_rows * sizeof(float))};
+        const float *rows[2] = {x[0], x[1]};
+        mlxr_matrix m = {.quant = fp_modes[q],
+                         .dtype = MLXR_U8,
+                         .n_rows = n_rows,
+                         .n_cols = COLS,
+                         .row_bytes = row_bytes,
+                         .data = codes,
+                         .scales = scales};
+        mlxr_cpu_linear a = {.m = &m, .x = rows, .y = y};
+        assert_non_null(codes);
+        for (size_t i = 0; i < n_rows;
+             i++) { /* column 1 or 26, where x is 1, has the code; the others are 0 */
+            const size_t c = i / n_codes % 2 ? 1 : 26, code = i % n_codes;
+            codes[i * row_bytes + c * bits / 8] = (uint8_t)(bits == 4 && c % 2 ? code << 4 : code);
+            memset(scales + i * n_groups, (int)(i / n_codes), n_groups);
+        }
+        for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+            for (a.n_tokens = 1; a.n_tokens <= 2; a.n_tokens++) {
+                k->linear (&m)(&a, 0, n_rows, scratch);
+                for (size_t r = 0; r < n_rows; r++) {
+                    float want = 0;
+                    mlxr_matrix_row(&m, r, w);
+                    for (size_t c = 0; c < COLS; c++) want += w[c] * x[0][c];
+                    if (!(isnan(want) ? isnan(y[0][r]) : y[0][r] == want)) {
+                        fail_msg("%s %s: code %zu, scale %zu: %g, wanted %g", k->isa,
+                                 mlxr_quant_mode_name(m.quant.mode), r % n_codes, r / n_codes, y[0][r], want);
+                    }
+                }
+            }
+        }
+        free(codes);
+        free(scales);
+        free(y[0]);
+        free(y[1]);
+    }
+    free(scratch);
 }
 
 static void test_dense(void **state)
@@ -279,6 +383,19 @@ static void test_unknown_storage_has_no_kernel(void **state)
         m.quant = (mlxr_quant){0};
         m.dtype = MLXR_U8;
         assert_null(k->linear(&m));
+        for (size_t q = 0; q < MLXR_COUNT(fp_modes); q++) {
+            m.quant = fp_modes[q];
+            assert_non_null(k->linear(&m));
+            m.n_cols = 72;
+            assert_null(k->linear(&m));
+            m.n_cols = 64;
+            m.quant.group_size = 64;
+            assert_null(k->linear(&m));
+            m.quant = fp_modes[q];
+            m.dtype = MLXR_F16;
+            assert_null(k->linear(&m));
+            m.dtype = MLXR_U8;
+        }
     }
 }
 
@@ -566,6 +683,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_affine),
         cmocka_unit_test(test_affine_of_a_real_shape),
+        cmocka_unit_test(test_fp),
+        cmocka_unit_test(test_every_fp_value),
         cmocka_unit_test(test_dense),
         cmocka_unit_test(test_every_half),
         cmocka_unit_test(test_unknown_storage_has_no_kernel),

@@ -1,4 +1,5 @@
-/* Affine quantization against MLX: every width, group and scale type of quant.safetensors (make_quant.py). */
+/* Quantization against MLX: every width, group and scale type of affine in quant.safetensors, and the modes of
+ * floats in quant_fp.safetensors (make_quant.py). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,12 +13,17 @@
 static const unsigned widths[] = {2, 3, 4, 5, 6, 8}, groups[] = {32, 64, 128};
 static const char *const types[] = {"f32", "f16", "bf16"};
 
-static mlxr_checkpoint *fixture;
+static const mlxr_quant fp_modes[] = {
+    {MLXR_QUANT_MXFP4, 4, 32}, {MLXR_QUANT_NVFP4, 4, 16}, {MLXR_QUANT_MXFP8, 8, 32}};
+
+static mlxr_checkpoint *fixture, *fp_fixture;
 
 static int open_fixture(void **state)
 {
     mlxr_error err = {0};
-    if (mlxr_checkpoint_open_file(&fixture, MLXR_TEST_DIR "/quant.safetensors", &err) == MLXR_OK) return 0;
+    if (mlxr_checkpoint_open_file(&fixture, MLXR_TEST_DIR "/quant.safetensors", &err) == MLXR_OK &&
+        mlxr_checkpoint_open_file(&fp_fixture, MLXR_TEST_DIR "/quant_fp.safetensors", &err) == MLXR_OK)
+        return 0;
     fprintf(stderr, "%s\n", err.message);
     return -1;
 }
@@ -25,7 +31,37 @@ static int open_fixture(void **state)
 static int close_fixture(void **state)
 {
     mlxr_checkpoint_close(fixture);
+    mlxr_checkpoint_close(fp_fixture);
     return 0;
+}
+
+/* The tensor of one of the two whose name is made of the parts, joined by points. */
+static const mlxr_tensor *find(const char *a, const char *b, const char *c)
+{
+    char name[64];
+    const mlxr_tensor *t;
+    snprintf(name, sizeof name, "%s.%s%s%s", a, b, c ? "." : "", c ? c : "");
+    t = mlxr_checkpoint_find(fixture, name);
+    if (!t) t = mlxr_checkpoint_find(fp_fixture, name);
+    if (!t) fail_msg("%s", name);
+    return t;
+}
+
+/* All rows of m have this digest: SHA-256 in hex, of the floats with every NaN as 7fc00000. */
+static void expect_digest(const mlxr_matrix *m, const mlxr_tensor *digest)
+{
+    float *out = malloc(m->n_rows * m->n_cols * sizeof *out);
+    const uint32_t nan = 0x7fc00000;
+    char hex[65];
+
+    assert_non_null(out);
+    for (size_t i = 0; i < m->n_rows; i++) mlxr_matrix_row(m, i, out + i * m->n_cols);
+    for (size_t i = 0; i < m->n_rows * m->n_cols; i++)
+        if (isnan(out[i])) memcpy(&out[i], &nan, sizeof nan);
+    assert_int_equal(mlxr_sha256_hex(hex, out, m->n_rows * m->n_cols * sizeof *out, NULL), MLXR_OK);
+    if (memcmp(hex, digest->data, 64) != 0)
+        fail_msg("%s: %s, wanted %.64s", digest->name, hex, (const char *)digest->data);
+    free(out);
 }
 
 static const mlxr_tensor *want(const char *type, unsigned bits, unsigned group, const char *part)
@@ -60,14 +96,95 @@ static void rows_are_mlx_dequantize(void **state)
         for (size_t b = 0; b < MLXR_COUNT(widths); b++)
             for (size_t g = 0; g < MLXR_COUNT(groups); g++) {
                 mlxr_matrix m = matrix_of(types[t], widths[b], groups[g]);
-                float *out = malloc(m.n_rows * m.n_cols * sizeof *out);
-                char hex[65];
-                assert_non_null(out);
-                for (size_t i = 0; i < m.n_rows; i++) mlxr_matrix_row(&m, i, out + i * m.n_cols);
-                assert_int_equal(mlxr_sha256_hex(hex, out, m.n_rows * m.n_cols * sizeof *out, NULL), MLXR_OK);
-                assert_memory_equal(hex, want(types[t], widths[b], groups[g], "dequantized")->data, 64);
-                free(out);
+                expect_digest(&m, want(types[t], widths[b], groups[g], "dequantized"));
             }
+}
+
+/* Scales and biases that are zero, negative, denormal, huge, infinite or NaN, as no quantizer leaves them. */
+static void odd_scales_are_as_in_mlx(void **state)
+{
+    const mlxr_tensor *codes = find("odd", "codes", NULL);
+    const size_t n_rows = codes->shape[0];
+    uint8_t *packed = malloc(codes->n_bytes), *scales = malloc(n_rows * 16), *biases = malloc(n_rows * 16);
+
+    assert_true(packed && scales && biases);
+    for (size_t t = 0; t < MLXR_COUNT(types); t++) {
+        const mlxr_tensor *s = find(types[t], "odd", "scales"), *b = find(types[t], "odd", "biases");
+        const size_t size = mlxr_dtype_bits(s->dtype) / 8;
+        for (size_t w = 0; w < MLXR_COUNT(widths); w++)
+            for (size_t g = 0; g < MLXR_COUNT(groups); g++) {
+                mlxr_matrix m = {.quant = {MLXR_QUANT_AFFINE, widths[w], groups[g]},
+                                 .dtype = s->dtype,
+                                 .n_rows = n_rows,
+                                 .n_cols = 128,
+                                 .row_bytes = 16 * widths[w],
+                                 .data = packed,
+                                 .scales = scales,
+                                 .biases = biases};
+                const size_t n = 128 / groups[g] * size;
+                for (size_t i = 0; i < n_rows; i++) {
+                    memcpy(packed + i * m.row_bytes, (const uint8_t *)codes->data + i * 128, m.row_bytes);
+                    memcpy(scales + i * n, (const uint8_t *)s->data + i * 4 * size, n);
+                    memcpy(biases + i * n, (const uint8_t *)b->data + i * 4 * size, n);
+                }
+                expect_digest(&m, want(types[t], widths[w], groups[g], "odd"));
+            }
+    }
+    free(packed);
+    free(scales);
+    free(biases);
+}
+
+/* ---- modes of floats ---- */
+
+static mlxr_matrix fp_matrix(mlxr_quant q, const mlxr_tensor *packed, const mlxr_tensor *scales)
+{
+    mlxr_matrix m = {.quant = q, .dtype = MLXR_U8, .n_rows = packed->shape[0]};
+    m.n_cols = packed->shape[1] * 32 / q.bits;
+    m.row_bytes = packed->shape[1] * 4;
+    m.data = packed->data;
+    m.scales = scales->data;
+    assert_int_equal(scales->dtype, MLXR_U8);
+    assert_true(mlxr_quant_supported(q));
+    assert_int_equal(mlxr_matrix_bytes(&m), packed->n_bytes + scales->n_bytes);
+    return m;
+}
+
+static void fp_rows_are_mlx_dequantize(void **state)
+{
+    for (size_t t = 0; t < MLXR_COUNT(types); t++)
+        for (size_t q = 0; q < MLXR_COUNT(fp_modes); q++) {
+            const char *mode = mlxr_quant_mode_name(fp_modes[q].mode);
+            mlxr_matrix m = fp_matrix(fp_modes[q], find(types[t], mode, "packed"),
+                                      find(types[t], mode, "scales"));
+            expect_digest(&m, find(types[t], mode, "dequantized"));
+        }
+}
+
+/* Every value under every scale, the infinite and NaN too, and nvfp4 with global scales of all sizes. */
+static void every_fp_value_is_as_in_mlx(void **state)
+{
+    const mlxr_tensor *global = find("nvfp4", "global", NULL);
+    static uint8_t codes[256][256], scales[256][32];
+
+    for (size_t i = 0; i < 256 * 256; i++) codes[i / 256][i % 256] = (uint8_t)i;
+    for (size_t q = 0; q < MLXR_COUNT(fp_modes); q++) {
+        mlxr_matrix m = {.quant = fp_modes[q], .dtype = MLXR_U8, .n_rows = 256, .row_bytes = 256};
+        const char *mode = mlxr_quant_mode_name(m.quant.mode);
+        size_t n_groups;
+        m.n_cols = 256 * 8 / m.quant.bits;
+        n_groups = m.n_cols / m.quant.group_size;
+        for (size_t i = 0; i < 256 * n_groups; i++) ((uint8_t *)scales)[i] = (uint8_t)(i / n_groups);
+        m.data = codes;
+        m.scales = scales;
+        expect_digest(&m, find(mode, "every", NULL));
+        for (size_t i = 0; m.quant.mode == MLXR_QUANT_NVFP4 && i < global->shape[0]; i++) {
+            char number[24];
+            snprintf(number, sizeof number, "%zu", i);
+            m.global_scale = mlxr_load_float(global->data, global->dtype, i);
+            expect_digest(&m, find(mode, "every", number));
+        }
+    }
 }
 
 /* Weights lie anywhere in a file: a copy at an odd address reads the same. */
@@ -133,14 +250,14 @@ static void quantize_takes_any_float(void **state)
         for (size_t b = 0; b < MLXR_COUNT(odd); b++) {
             for (size_t j = 0; j < 32; j++) memcpy(&row[j], &odd[j % 2 ? a : b], sizeof row[j]);
             for (size_t k = 0; k < MLXR_COUNT(widths); k++) {
-                mlxr_matrix m = {{MLXR_QUANT_AFFINE, widths[k], 32},
-                                 MLXR_F32,
-                                 1,
-                                 32,
-                                 4 * widths[k],
-                                 packed,
-                                 &scale,
-                                 &bias};
+                mlxr_matrix m = {.quant = {MLXR_QUANT_AFFINE, widths[k], 32},
+                                 .dtype = MLXR_F32,
+                                 .n_rows = 1,
+                                 .n_cols = 32,
+                                 .row_bytes = 4 * widths[k],
+                                 .data = packed,
+                                 .scales = &scale,
+                                 .biases = &bias};
                 mlxr_affine_quantize_row(row, 32, m.quant, MLXR_F32, packed, &scale, &bias);
                 mlxr_matrix_row(&m, 0, out);
             }
@@ -196,6 +313,24 @@ static void names(void **state)
     assert_string_equal(mlxr_dtype_name(MLXR_DTYPE_COUNT), "?");
     assert_int_equal(mlxr_dtype_bits(MLXR_F4), 4);
     assert_string_equal(mlxr_quant_mode_name(MLXR_QUANT_AFFINE), "affine");
+    for (int m = MLXR_QUANT_AFFINE; m <= MLXR_QUANT_MXFP8; m++) {
+        mlxr_quant q = mlxr_quant_default((mlxr_quant_mode)m);
+        assert_int_equal(mlxr_quant_mode_from_name(mlxr_quant_mode_name((mlxr_quant_mode)m)), m);
+        assert_int_equal(q.mode, m);
+        assert_true(mlxr_quant_supported(q));
+    }
+    assert_int_equal(mlxr_quant_mode_from_name("none"), MLXR_QUANT_NONE);
+    assert_int_equal(mlxr_quant_mode_from_name("mxfp6"), MLXR_QUANT_NONE);
+    for (size_t i = 0; i < MLXR_COUNT(fp_modes); i++) {
+        mlxr_quant q = fp_modes[i];
+        assert_true(mlxr_quant_is_fp(q.mode));
+        q.bits = 12 - q.bits;
+        assert_false(mlxr_quant_supported(q));
+        q = fp_modes[i];
+        q.group_size = 48 - q.group_size;
+        assert_false(mlxr_quant_supported(q));
+    }
+    assert_false(mlxr_quant_is_fp(MLXR_QUANT_AFFINE));
     assert_true(mlxr_quant_supported((mlxr_quant){MLXR_QUANT_NONE, 0, 0}));
     assert_false(mlxr_quant_supported((mlxr_quant){MLXR_QUANT_AFFINE, 7, 64}));
     assert_false(mlxr_quant_supported((mlxr_quant){MLXR_QUANT_AFFINE, 4, 16}));
@@ -205,6 +340,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_mlx_dequantize),
+        cmocka_unit_test(odd_scales_are_as_in_mlx),
+        cmocka_unit_test(fp_rows_are_mlx_dequantize),
+        cmocka_unit_test(every_fp_value_is_as_in_mlx),
         cmocka_unit_test(rows_at_any_address),
         cmocka_unit_test(quantize_is_mlx_quantize),
         cmocka_unit_test(quantize_takes_any_float),

@@ -46,6 +46,16 @@ static void add_affine(checkpoint *c, const char *name, size_t rows, size_t cols
     add(c, full, "F16", 2, rows, cols / group);
 }
 
+/* The same as floats of 4 or 8 bits with scales of one byte. */
+static void add_fp(checkpoint *c, const char *name, size_t rows, size_t cols, size_t bits, size_t group)
+{
+    char full[128];
+    snprintf(full, sizeof full, "%s.weight", name);
+    add(c, full, "U32", 2, rows, cols * bits / 32);
+    snprintf(full, sizeof full, "%s.scales", name);
+    add(c, full, "U8", 2, rows, cols / group);
+}
+
 static void drop(checkpoint *c, const char *name)
 {
     tensor *t = find(c, name);
@@ -94,8 +104,8 @@ static uint8_t *file_of(const checkpoint *c, size_t *n_bytes)
     return bytes;
 }
 
-/* What a one-layer model of hidden 64 stores; every matrix dense, or affine 4-bit in groups of 32. */
-static checkpoint whole(bool affine)
+/* What a one-layer model of hidden 64 stores; every matrix dense, or quantized so. */
+static checkpoint whole_as(mlxr_quant q)
 {
     static const struct {
         const char *name;
@@ -120,12 +130,24 @@ static checkpoint whole(bool affine)
         snprintf(name, sizeof name, "%s.weight", parts[i].name);
         if (parts[i].rows == 0)
             add(&c, name, "F16", 1, parts[i].cols, 0);
-        else if (affine)
-            add_affine(&c, parts[i].name, parts[i].rows, parts[i].cols, 4, 32);
+        else if (q.mode == MLXR_QUANT_AFFINE)
+            add_affine(&c, parts[i].name, parts[i].rows, parts[i].cols, q.bits, q.group_size);
+        else if (q.mode != MLXR_QUANT_NONE)
+            add_fp(&c, parts[i].name, parts[i].rows, parts[i].cols, q.bits, q.group_size);
         else
             add(&c, name, "BF16", 2, parts[i].rows, parts[i].cols);
     }
     return c;
+}
+
+static const mlxr_quant dense = {0};
+static const mlxr_quant q4g32 = {MLXR_QUANT_AFFINE, 4, 32};
+static const mlxr_quant fp_modes[] = {
+    {MLXR_QUANT_MXFP4, 4, 32}, {MLXR_QUANT_NVFP4, 4, 16}, {MLXR_QUANT_MXFP8, 8, 32}};
+
+static checkpoint whole(bool affine)
+{
+    return whole_as(affine ? q4g32 : dense);
 }
 
 #define AFFINE "\"quantization\": {\"bits\": 4, \"group_size\": 32"
@@ -175,6 +197,10 @@ static void expect_ok(const checkpoint *c, const char *extra, const char *weight
         assert_int_equal(w->m.quant.mode, want.mode);
         assert_int_equal(w->m.quant.bits, want.bits);
         assert_int_equal(w->m.quant.group_size, want.group_size);
+        if (mlxr_quant_is_fp(want.mode)) assert_int_equal(w->m.dtype, MLXR_U8);
+        assert_true(!w->m.scales == !want.mode);
+        assert_true(!w->m.biases == (want.mode != MLXR_QUANT_AFFINE));
+        assert_true(w->m.global_scale == 0);
         assert_int_equal(w->m.row_bytes, want.mode ? w->n_cols * want.bits / 8 : w->n_cols * 2);
     }
     assert_true(seen);
@@ -195,8 +221,6 @@ static void expect_failure(const checkpoint *c, const char *extra, mlxr_status s
 }
 
 #define UNTIED "\"tie_word_embeddings\": false"
-static const mlxr_quant dense = {0};
-static const mlxr_quant q4g32 = {MLXR_QUANT_AFFINE, 4, 32};
 
 static void whole_checkpoints_bind(void **state)
 {
@@ -225,11 +249,13 @@ static void entries_by_module_override_the_settings(void **state)
     add_affine(&c, "lm_head", 20, 64, 8, 64);
     expect_ok(&c, UNTIED "," AFFINE ", \"lm_head\": {\"bits\": 8, \"group_size\": 64}}", "lm_head",
               (mlxr_quant){MLXR_QUANT_AFFINE, 8, 64});
-    /* An entry that names one field keeps the other: 6 bits in groups of 32 is not what lies there. */
+    /* What an entry leaves out is MLX's default, not the model's setting. */
+    expect_ok(&c, UNTIED "," AFFINE ", \"lm_head\": {\"bits\": 8}}", "lm_head",
+              (mlxr_quant){MLXR_QUANT_AFFINE, 8, 64});
     expect_failure(
         &c, UNTIED "," AFFINE ", \"lm_head\": {\"bits\": 6}}", MLXR_E_FORMAT,
         "1 misshapen: lm_head.weight [20, 16] U32 with scales [20, 1] F16 (wanted [20, 12] U32 with scales "
-        "[20, 2], for 6 bits in groups of 32)");
+        "[20, 1], for 6 bits in groups of 64)");
     /* Without an entry the shapes are believed, as in mlx-lm. */
     expect_ok(&c, UNTIED "," AFFINE "}", "lm_head", (mlxr_quant){MLXR_QUANT_AFFINE, 8, 64});
 
@@ -254,27 +280,45 @@ static void quantizations_that_are_not_ours_are_named(void **state)
         {"\"quantization\": {}", MLXR_E_FORMAT, "\"quantization\" has no \"bits\""},
         {"\"quantization\": {\"bits\": 4}", MLXR_E_FORMAT, "\"quantization\" has no \"group_size\""},
         {"\"quantization\": {\"bits\": 7, \"group_size\": 32}", MLXR_E_UNSUPPORTED,
-         "to 7 bits in groups of 32"},
+         "to 7 bits in groups of 32 is not supported; supported: affine to 2, 3, 4, 5, 6 or 8 bits in groups "
+         "of "
+         "32, 64 or 128, mxfp4 to 4 in groups of 32, nvfp4 to 4 in groups of 16, mxfp8 to 8 in groups of 32"},
         {"\"quantization\": {\"bits\": 4, \"group_size\": 48}", MLXR_E_UNSUPPORTED,
          "to 4 bits in groups of 48"},
         {"\"quantization\": {\"bits\": -4, \"group_size\": 32}", MLXR_E_FORMAT, "\"bits\" is -4"},
         {"\"quantization\": {\"bits\": 4, \"group_size\": 99999999999}", MLXR_E_FORMAT,
          "\"group_size\" is 99999999999"},
         {"\"quantization\": {\"bits\": \"4\", \"group_size\": 32}", MLXR_E_FORMAT, "\"bits\" is a string"},
-        {"\"quantization\": {\"bits\": 4, \"group_size\": 32, \"mode\": \"mxfp4\"}", MLXR_E_UNSUPPORTED,
-         "mode \"mxfp4\" is not supported; supported: affine"},
+        {"\"quantization\": {\"bits\": 4, \"group_size\": 32, \"mode\": \"mxfp6\"}", MLXR_E_UNSUPPORTED,
+         "mode \"mxfp6\" is not supported; supported: affine, mxfp4, nvfp4, mxfp8"},
+        {"\"quantization\": {\"bits\": 4, \"group_size\": 32, \"mode\": \"none\"}", MLXR_E_UNSUPPORTED,
+         "mode \"none\" is not supported"},
+        {"\"quantization\": {\"bits\": 8, \"group_size\": 32, \"mode\": \"mxfp4\"}", MLXR_E_UNSUPPORTED,
+         "mxfp4 to 8 bits in groups of 32 is not supported; supported: affine to 2, "},
+        {"\"quantization\": {\"bits\": 4, \"group_size\": 16, \"mode\": \"mxfp4\"}", MLXR_E_UNSUPPORTED,
+         "mxfp4 to 4 bits in groups of 16"},
+        {"\"quantization\": {\"group_size\": 32, \"mode\": \"nvfp4\"}", MLXR_E_UNSUPPORTED,
+         "nvfp4 to 4 bits in groups of 32"},
+        {"\"quantization\": {\"bits\": 4, \"mode\": \"mxfp8\"}", MLXR_E_UNSUPPORTED,
+         "mxfp8 to 4 bits in groups of 32"},
         {"\"quantization\": {\"bits\": 4, \"group_size\": 32, \"mode\": []}", MLXR_E_FORMAT,
          "\"mode\" is a list"},
-        {AFFINE ", \"lm_head\": {\"mode\": \"nvfp4\"}}", MLXR_E_UNSUPPORTED,
-         "quantization of lm_head: mode \"nvfp4\" is not supported"},
+        {AFFINE ", \"lm_head\": {\"mode\": \"nvfp5\"}}", MLXR_E_UNSUPPORTED,
+         "quantization of lm_head: mode \"nvfp5\" is not supported"},
+        {AFFINE ", \"lm_head\": {\"mode\": \"nvfp4\", \"bits\": 8}}", MLXR_E_UNSUPPORTED,
+         "quantization of lm_head: nvfp4 to 8 bits in groups of 16"},
         {AFFINE ", \"lm_head\": {\"bits\": 1}}", MLXR_E_UNSUPPORTED,
-         "quantization of lm_head to 1 bits in groups of 32"},
+         "quantization of lm_head: affine to 1 bits in groups of 64"},
         {"\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 128}",
-         MLXR_E_UNSUPPORTED, "quant_method \"gptq\" is not supported"},
+         MLXR_E_UNSUPPORTED,
+         "quant_method \"gptq\" is not supported; supported: mxfp4, mxfp8, and MLX's "
+         "\"quantization\" with mode affine, mxfp4, nvfp4 or mxfp8"},
         {"\"quantization_config\": {\"quant_method\": \"awq\"}", MLXR_E_UNSUPPORTED, "quant_method \"awq\""},
         {"\"quantization_config\": {\"quant_method\": \"fp8\"}", MLXR_E_UNSUPPORTED, "quant_method \"fp8\""},
         {"\"quantization_config\": {\"quant_method\": \"bitsandbytes\", \"load_in_4bit\": true}",
          MLXR_E_UNSUPPORTED, "quant_method \"bitsandbytes\""},
+        {"\"quantization_config\": {\"quant_method\": \"nvfp4\"}", MLXR_E_UNSUPPORTED,
+         "quant_method \"nvfp4\""},
         {"\"quantization_config\": {\"quant_method\": 3}", MLXR_E_UNSUPPORTED, "(not a string)"},
         {"\"head_dim\": 16", MLXR_E_FORMAT,
          "no \"quantization\", but the checkpoint has quantized model.embed_tokens"},
@@ -347,7 +391,8 @@ static void shapes_and_dtypes_are_checked(void **state)
          "with scales [20, 3] F16 (wanted [20, 8] U32 with scales [20, 2]"},
         {"lm_head.scales", NULL, 2, {20, 0}, "with scales [20, 0] F16"},
         {"lm_head.scales", NULL, 1, {40}, "with scales [40] F16"},
-        {"lm_head.scales", "U8", 2, {20, 2}, "lm_head.scales [20, 2] U8 (wanted F16, BF16 or F32)"},
+        {"lm_head.scales", "I8", 2, {20, 2}, "lm_head.scales [20, 2] I8 (wanted F16, BF16 or F32)"},
+        {"lm_head.scales", "U8", 2, {20, 2}, "1 extra: lm_head.biases"}, /* read as mxfp4 */
         {"lm_head.biases",
          "BF16",
          2,
@@ -365,6 +410,108 @@ static void shapes_and_dtypes_are_checked(void **state)
         memcpy(t->shape, cases[i].shape, sizeof t->shape);
         expect_failure(&c, UNTIED "," AFFINE "}", MLXR_E_FORMAT, cases[i].text);
     }
+}
+
+static void floats_bind(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < MLXR_COUNT(fp_modes); i++) {
+        const mlxr_quant q = fp_modes[i];
+        const char *mode = mlxr_quant_mode_name(q.mode);
+        checkpoint c = whole_as(q);
+        char extra[256];
+
+        snprintf(extra, sizeof extra, UNTIED ",\"quantization\": {\"mode\": \"%s\"}", mode);
+        expect_ok(&c, extra, "lm_head", q);
+        snprintf(extra, sizeof extra,
+                 UNTIED ",\"quantization\": {\"mode\": \"%s\", \"bits\": %u, \"group_size\": %u}", mode,
+                 q.bits, q.group_size);
+        expect_ok(&c, extra, "model.embed_tokens", q);
+        /* From the shapes, when the setting of the whole model does not fit; and by name. */
+        expect_ok(&c, UNTIED "," AFFINE "}", "lm_head", q);
+        drop(&c, "lm_head.weight");
+        drop(&c, "lm_head.scales");
+        add_affine(&c, "lm_head", 20, 64, 8, 64);
+        expect_ok(&c, extra, "lm_head", (mlxr_quant){MLXR_QUANT_AFFINE, 8, 64});
+        snprintf(extra, sizeof extra,
+                 UNTIED
+                 ",\"quantization\": {\"mode\": \"%s\", \"lm_head\": {\"group_size\": 64, \"bits\": 8}}",
+                 mode);
+        expect_ok(&c, extra, "lm_head", (mlxr_quant){MLXR_QUANT_AFFINE, 8, 64});
+        c = whole(true);
+        drop_affine(&c, "lm_head");
+        add_fp(&c, "lm_head", 20, 64, q.bits, q.group_size);
+        snprintf(extra, sizeof extra, UNTIED "," AFFINE ", \"lm_head\": {\"mode\": \"%s\"}}", mode);
+        expect_ok(&c, extra, "lm_head", q);
+        expect_ok(&c, extra, "model.embed_tokens", q4g32);
+    }
+    /* Scales of a float type tell affine from mxfp4 where bits and groups do not. */
+    {
+        checkpoint c = whole(true);
+        expect_ok(&c, UNTIED ",\"quantization\": {\"mode\": \"mxfp4\"}", "lm_head", q4g32);
+    }
+}
+
+/* As Hugging Face's own files name them. What is not quantized there has no scales. */
+static void quant_methods_that_are_mlx_modes(void **state)
+{
+    const mlxr_quant mxfp4 = fp_modes[0], mxfp8 = fp_modes[2];
+    checkpoint c = whole_as(mxfp4);
+
+    (void)state;
+    drop(&c, "lm_head.weight");
+    drop(&c, "lm_head.scales");
+    add(&c, "lm_head.weight", "BF16", 2, 20, 64);
+    expect_ok(&c,
+              UNTIED ",\"quantization_config\": {\"quant_method\": \"mxfp4\", \"modules_to_not_convert\": "
+                     "[\"lm_head\"]}",
+              "model.embed_tokens", mxfp4);
+    expect_ok(&c, UNTIED ",\"quantization_config\": {\"quant_method\": \"mxfp4\"}", "lm_head", dense);
+    c = whole_as(mxfp8);
+    expect_ok(&c, UNTIED ",\"quantization_config\": {\"quant_method\": \"mxfp8\"}", "lm_head", mxfp8);
+}
+
+static void misfits_of_floats_are_named(void **state)
+{
+    static const struct {
+        const char *name, *dtype;
+        size_t shape[2];
+        const char *text;
+    } cases[] = {
+        {"lm_head.scales", "F16", {20, 2}, "lm_head.scales [20, 2] F16 (wanted U8)"},
+        {"lm_head.scales", "F8_E8M0", {20, 2}, "lm_head.scales [20, 2] F8_E8M0 (wanted U8)"},
+        {"lm_head.scales",
+         "U8",
+         {20, 4},
+         "lm_head.weight [20, 8] U32 with scales [20, 4] U8 (wanted [20, 8] U32 with scales [20, 2], for "
+         "floats of 4 bits in groups of 32)"},
+        {"lm_head.weight", "U32", {20, 7}, "lm_head.weight [20, 7] U32 with scales [20, 2] U8"},
+        {"lm_head.weight", "U8", {20, 8}, "lm_head.weight [20, 8] U8 with scales"},
+    };
+    static const char extra[] = UNTIED
+        ",\"quantization\": {\"mode\": \"mxfp4\", \"lm_head\": {\"mode\": \"mxfp4\"}}";
+    checkpoint c;
+
+    (void)state;
+    for (size_t i = 0; i < MLXR_COUNT(cases); i++) {
+        tensor *t;
+        c = whole_as(fp_modes[0]);
+        t = find(&c, cases[i].name);
+        t->dtype = cases[i].dtype;
+        memcpy(t->shape, cases[i].shape, sizeof cases[i].shape);
+        expect_failure(&c, extra, MLXR_E_FORMAT, cases[i].text);
+    }
+    c = whole_as(fp_modes[0]);
+    add(&c, "lm_head.biases", "U8", 2, 20, 2);
+    expect_failure(&c, extra, MLXR_E_FORMAT, "1 extra: lm_head.biases");
+    c = whole_as(fp_modes[0]);
+    drop(&c, "lm_head.scales");
+    expect_failure(&c, extra, MLXR_E_FORMAT, "do not fit: 1 missing: lm_head.scales");
+    /* Shapes that no mode has: byte scales for 4 bits in groups of 64. */
+    c = whole_as(fp_modes[0]);
+    find(&c, "lm_head.scales")->shape[1] = 1;
+    expect_failure(&c, UNTIED ",\"quantization\": {\"mode\": \"mxfp4\"}", MLXR_E_FORMAT,
+                   "lm_head.weight [20, 8] U32 with scales [20, 1] U8 (wanted");
 }
 
 /* 96 columns do not divide into groups of 64. */
@@ -400,6 +547,9 @@ int main(void)
         cmocka_unit_test(quantizations_that_are_not_ours_are_named),
         cmocka_unit_test(all_defects_are_in_one_message),
         cmocka_unit_test(shapes_and_dtypes_are_checked),
+        cmocka_unit_test(floats_bind),
+        cmocka_unit_test(quant_methods_that_are_mlx_modes),
+        cmocka_unit_test(misfits_of_floats_are_named),
         cmocka_unit_test(groups_that_do_not_divide),
         cmocka_unit_test(strange_names_stay_one_line),
     };

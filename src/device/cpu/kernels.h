@@ -13,7 +13,7 @@
 #include "device/device.h"
 
 enum {
-    MLXR_CPU_CHUNK = 32,   /* columns unpacked at a time: the smallest group, and whole bytes at any width */
+    MLXR_CPU_CHUNK = 32,   /* columns unpacked at a time: one group at most, but two of nvfp4's 16 */
     MLXR_CPU_SPAN = 256,   /* cached positions of one softmax step, counted from position 0 */
     MLXR_CPU_QUERIES = 32, /* (token, head) pairs of one attention call */
 };
@@ -44,7 +44,7 @@ static inline size_t mlxr_cpu_panel_rows(size_t n_cols)
     return rows < 4 ? 4 : rows > 32 ? 32 : rows;
 }
 
-/* Floats that the scales and biases of 16 rows take, for groups of 32. */
+/* Floats that the scales of 16 rows take: with biases for groups of 32, without for groups of 16. */
 static inline size_t mlxr_cpu_scale_floats(size_t n_cols)
 {
     return mlxr_round_up(n_cols, MLXR_CPU_CHUNK) + 64;

@@ -1,19 +1,19 @@
 /* The linear kernel's body; see kernels.h for what it computes. Included by linear_<isa>.c after its simd header.
  *
  * Rows go in fours, which share the loads of x and one reduction. Weights are unpacked MLXR_CPU_CHUNK columns of a
- * row at a time, w = scale * q + bias in float32, and then either
+ * row at a time, w = scale * q + bias or scale * v in float32, and then either
  *   - one token: go straight into acc[r] = fma(w, x, acc[r]), or
  *   - many: to a panel [n_vectors, 4, V_W] of floats, which V_TILE tokens at a time pass over with the same fma in the
  *     same order. Twice the loads and stores, but each weight is unpacked once for all tokens.
  * The four lanes of a reduction do not mix, so neither the cut into fours nor what fills the last four shows. */
 enum { N_VEC = MLXR_CPU_CHUNK / V_W }; /* vectors of a chunk */
 
-/* How one format's rows are read: `dtype` for dense, bits and chunks a group for affine. Constants in every call,
- * so each kernel is compiled for its own. */
+/* How one format's rows are read: `dtype` for dense, bits and chunks a group for affine, bits for modes of floats.
+ * Constants in every call, so each kernel is compiled for its own. */
 typedef struct format {
     bool to_panel; /* many tokens: unpack to a panel; else acc and x are there */
-    unsigned bits; /* 0: dense */
-    unsigned per_group;
+    mlxr_quant_mode mode;
+    unsigned bits, per_group;
     mlxr_dtype dtype;
 } format;
 
@@ -60,6 +60,27 @@ INLINE void widen(float *out, const uint8_t *p, mlxr_dtype dtype, size_t n)
     }
 }
 
+INLINE vf byte_scales(mlxr_quant_mode mode, const uint8_t *p, float factor)
+{
+    if (mode == MLXR_QUANT_NVFP4) return v_from_e4m3(p) * v_set1(factor);
+    return v_from_e8m0(p);
+}
+
+/* n scales of one byte to floats, the same way; nvfp4's times factor. */
+INLINE void widen_bytes(float *out, const uint8_t *p, mlxr_quant_mode mode, float factor, size_t n)
+{
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) {
+        prefetch((uintptr_t)p + AHEAD_SCALES / 2 + i, 1);
+        v_store(out + i, byte_scales(mode, p + i, factor));
+    }
+    if (i < n) {
+        uint8_t last[V_W] = {0};
+        memcpy(last, p + i, n - i);
+        v_store(out + i, byte_scales(mode, last, factor));
+    }
+}
+
 /* What becomes of a chunk of four rows: into the sums, or to the panel. */
 INLINE void use_chunk(format f, vf (*w)[N_VEC], const float *x, vf *acc, float *panel)
 {
@@ -87,15 +108,21 @@ INLINE size_t rows_together(size_t n_left)
 
 INLINE size_t n_groups_of(format f, const mlxr_matrix *m)
 {
+    if (f.mode == MLXR_QUANT_NVFP4) return m->n_cols / (MLXR_CPU_CHUNK / 2);
     return m->n_cols / (f.per_group * MLXR_CPU_CHUNK);
 }
 
-/* Scales of rows [row, row + n), n <= BLOCK, to scratch; biases behind them. */
+/* Scales of rows [row, row + n), n <= BLOCK, to scratch; affine's biases behind them. */
 INLINE void widen_block(format f, const mlxr_matrix *m, size_t row, size_t n, float *scratch)
 {
     size_t n_groups = n_groups_of(f, m), row_bytes = n_groups * (m->dtype == MLXR_F32 ? 4 : 2);
     float *biases = scratch + mlxr_round_up(BLOCK * n_groups, V_W);
 
+    if (f.mode != MLXR_QUANT_AFFINE) {
+        widen_bytes(scratch, (const uint8_t *)m->scales + row * n_groups, f.mode, mlxr_matrix_factor(m),
+                    n * n_groups);
+        return;
+    }
     widen(scratch, (const uint8_t *)m->scales + row * row_bytes, m->dtype, n * n_groups);
     widen(biases, (const uint8_t *)m->biases + row * row_bytes, m->dtype, n * n_groups);
 }
@@ -134,6 +161,53 @@ INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, si
                 x += MLXR_CPU_CHUNK;
             }
         }
+    }
+}
+
+/* A chunk of nvfp4 has two scales, and half a chunk may be left at the end of a row. */
+INLINE void fp_rows(format f, const mlxr_matrix *m, size_t row, size_t n, size_t i_block, const float *x,
+                    vf *acc, float *panel, const float *scratch)
+{
+    const unsigned per_chunk = f.mode == MLXR_QUANT_NVFP4 ? 2 : 1;
+    const size_t n_groups = n_groups_of(f, m), chunk_bytes = f.bits * (MLXR_CPU_CHUNK / 8);
+    const size_t n_chunks = m->n_cols / MLXR_CPU_CHUNK;
+    const size_t next = n == 4 ? m->row_bytes : 0, next_scale = n == 4 ? n_groups : 0;
+    const float *scales = scratch + i_block * n_groups;
+    const uint8_t *p = (const uint8_t *)m->data + row * m->row_bytes;
+    uintptr_t ahead = (uintptr_t)p + AHEAD_BYTES;
+    vf w[4][N_VEC];
+
+    for (size_t c = 0; c < n_chunks; c++) {
+        if (!f.to_panel) {
+            prefetch(ahead, 4 * chunk_bytes);
+            ahead += 4 * chunk_bytes;
+        }
+        UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            const float *s = scales + r * next_scale;
+            if (f.bits == 8) {
+                v_unpack_e4m3(w[r], p + r * next, s[0]);
+            } else {
+                v_unpack_e2m1(w[r], p + r * next, s[0], s[per_chunk - 1]);
+            }
+        }
+        scales += per_chunk;
+        p += chunk_bytes;
+        use_chunk(f, w, x, acc, panel);
+        if (f.to_panel) {
+            panel += 4 * MLXR_CPU_CHUNK;
+        } else {
+            x += MLXR_CPU_CHUNK;
+        }
+    }
+    if (f.mode == MLXR_QUANT_NVFP4 && m->n_cols % MLXR_CPU_CHUNK) {
+        UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            uint8_t last[MLXR_CPU_CHUNK / 2] = {0};
+            memcpy(last, p + r * next, sizeof last / 2);
+            v_unpack_e2m1(w[r], last, scales[r * next_scale], 0.0f);
+        }
+        use_chunk(f, w, x, acc, panel);
     }
 }
 
@@ -240,14 +314,16 @@ INLINE void read_rows(format f, const mlxr_cpu_linear *a, size_t begin, size_t e
 
     for (size_t block = begin; block < end; block += BLOCK) {
         size_t stop = min_size(end, block + BLOCK);
-        if (f.bits) widen_block(f, a->m, block, stop - block, scratch);
+        if (f.mode != MLXR_QUANT_NONE) widen_block(f, a->m, block, stop - block, scratch);
         for (size_t row = block; row < stop; row += n) {
             vf acc[4] = {v_set1(0.0f), v_set1(0.0f), v_set1(0.0f), v_set1(0.0f)};
             n = rows_together(stop - row);
-            if (f.bits) {
+            if (f.mode == MLXR_QUANT_NONE) {
+                dense_rows(f, a->m, row, n, a->x[0], acc, panel);
+            } else if (f.mode == MLXR_QUANT_AFFINE) {
                 affine_rows(f, a->m, row, n, row - block, a->x[0], acc, panel, scratch);
             } else {
-                dense_rows(f, a->m, row, n, a->x[0], acc, panel);
+                fp_rows(f, a->m, row, n, row - block, a->x[0], acc, panel, scratch);
             }
             if (f.to_panel) {
                 panel += 4 * padded;
@@ -276,24 +352,27 @@ INLINE void linear(format f, const mlxr_cpu_linear *a, size_t begin, size_t end,
     }
 }
 
-#define KERNEL(name, bits, per_group, dtype)                                             \
-    static void name(const mlxr_cpu_linear *a, size_t begin, size_t end, float *scratch) \
-    {                                                                                    \
-        linear((format){false, bits, per_group, dtype}, a, begin, end, scratch);         \
+#define KERNEL(name, mode, bits, per_group, dtype)                                                  \
+    static void name(const mlxr_cpu_linear *a, size_t begin, size_t end, float *scratch)            \
+    {                                                                                               \
+        linear((format){false, MLXR_QUANT_##mode, bits, per_group, dtype}, a, begin, end, scratch); \
     }
-#define AFFINE(bits)                              \
-    KERNEL(affine_##bits##_32, bits, 1, MLXR_F32) \
-    KERNEL(affine_##bits##_64, bits, 2, MLXR_F32) \
-    KERNEL(affine_##bits##_128, bits, 4, MLXR_F32)
+#define AFFINE(bits)                                      \
+    KERNEL(affine_##bits##_32, AFFINE, bits, 1, MLXR_F32) \
+    KERNEL(affine_##bits##_64, AFFINE, bits, 2, MLXR_F32) \
+    KERNEL(affine_##bits##_128, AFFINE, bits, 4, MLXR_F32)
 AFFINE(2)
 AFFINE(3)
 AFFINE(4)
 AFFINE(5)
 AFFINE(6)
 AFFINE(8)
-KERNEL(dense_f16, 0, 0, MLXR_F16)
-KERNEL(dense_bf16, 0, 0, MLXR_BF16)
-KERNEL(dense_f32, 0, 0, MLXR_F32)
+KERNEL(mxfp4, MXFP4, 4, 1, MLXR_U8)
+KERNEL(nvfp4, NVFP4, 4, 0, MLXR_U8)
+KERNEL(mxfp8, MXFP8, 8, 1, MLXR_U8)
+KERNEL(dense_f16, NONE, 0, 0, MLXR_F16)
+KERNEL(dense_bf16, NONE, 0, 0, MLXR_BF16)
+KERNEL(dense_f32, NONE, 0, 0, MLXR_F32)
 
 mlxr_cpu_linear_fn EXPORTED(linear)(const mlxr_matrix *m)
 {
@@ -313,11 +392,15 @@ mlxr_cpu_linear_fn EXPORTED(linear)(const mlxr_matrix *m)
     };
     unsigned g = m->quant.group_size;
 
+    if (!mlxr_quant_supported(m->quant) || (g && m->n_cols % g)) return NULL;
+    if (mlxr_quant_is_fp(m->quant.mode)) {
+        if (m->dtype != MLXR_U8) return NULL;
+        return m->quant.mode == MLXR_QUANT_MXFP4 ? mxfp4 : m->quant.mode == MLXR_QUANT_NVFP4 ? nvfp4 : mxfp8;
+    }
     if (m->dtype != MLXR_F16 && m->dtype != MLXR_BF16 && m->dtype != MLXR_F32) return NULL;
     if (m->quant.mode == MLXR_QUANT_NONE) {
         return m->dtype == MLXR_F16 ? dense_f16 : m->dtype == MLXR_BF16 ? dense_bf16 : dense_f32;
     }
-    if (m->quant.mode != MLXR_QUANT_AFFINE || (g != 32 && g != 64 && g != 128) || m->n_cols % g) return NULL;
     for (size_t i = 0; i < MLXR_COUNT(affine); i++) {
         if (affine[i].bits == m->quant.bits) return affine[i].by_group[g == 32 ? 0 : g == 64 ? 1 : 2];
     }

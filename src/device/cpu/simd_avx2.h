@@ -124,6 +124,28 @@ INLINE vf v_from_bf16(const uint8_t *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(u, 16));
 }
 
+INLINE vf v_from_e8m0(const uint8_t *p)
+{
+    __m256i u = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_slli_epi32(u, 23), _mm256_set1_epi32(0x400000)));
+}
+
+/* e4m3 in 16 bits as halves, whose exponent has one bit more and a bias of 15 for 7, so that they are 256 times too
+ * small. 0x7f carries into that bit and becomes NaN. */
+INLINE __m256i v_halves(__m128i codes)
+{
+    __m256i h = _mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7), nan;
+    h = _mm256_and_si256(h, _mm256_set1_epi16((short)0xbf80));
+    nan = _mm256_and_si256(_mm256_add_epi16(h, _mm256_set1_epi16(0x80)), _mm256_set1_epi16(0x4000));
+    return _mm256_or_si256(h, nan);
+}
+
+INLINE vf v_from_e4m3(const uint8_t *p)
+{
+    __m256i h = v_halves(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    return _mm256_cvtph_ps(_mm256_castsi256_si128(h)) * v_set1(256.0f);
+}
+
 INLINE v_book v_book_make(unsigned bits, float scale, float bias)
 {
     v_book b = {_mm256_set1_ps(scale), _mm256_set1_ps(bias), _mm256_setzero_ps()};
@@ -163,6 +185,31 @@ INLINE void v_unpack(vf *w, unsigned bits, const uint8_t *p, v_book book)
             if (bits != 8) q = _mm256_and_si256(q, _mm256_set1_epi32((1 << b) - 1));
             w[i] = v_fma(_mm256_cvtepi32_ps(q), book.scale, book.bias);
         }
+    }
+}
+
+/* MLXR_CPU_CHUNK values of e2m1 at p to weights: the first 16 times `first`, the others times `second`. Three bits
+ * look the size up, the fourth is the sign. */
+INLINE void v_unpack_e2m1(vf *w, const uint8_t *p, float first, float second)
+{
+    const __m256 sizes = _mm256_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f);
+    const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    const __m256i sign = _mm256_set1_epi32((int)0x80000000);
+    UNROLL
+    for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++) {
+        __m256i q = _mm256_srlv_epi32(_mm256_set1_epi32((int)load_u32(p + 4 * i)), shifts);
+        w[i] = _mm256_xor_ps(_mm256_permutevar8x32_ps(sizes * v_set1(i < 2 ? first : second), q),
+                             _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(q, 28), sign)));
+    }
+}
+
+INLINE void v_unpack_e4m3(vf *w, const uint8_t *p, float scale)
+{
+    UNROLL
+    for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i += 2) {
+        __m256i h = v_halves(_mm_loadu_si128((const __m128i *)(const void *)(p + V_W * i)));
+        w[i] = _mm256_cvtph_ps(_mm256_castsi256_si128(h)) * v_set1(256.0f) * v_set1(scale);
+        w[i + 1] = _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1)) * v_set1(256.0f) * v_set1(scale);
     }
 }
 

@@ -123,6 +123,17 @@ INLINE vf v_from_bf16(const uint8_t *p)
                 mlxr_bf16_to_f32(h[3])};
 }
 
+INLINE vf v_from_e8m0(const uint8_t *p)
+{
+    return (vf){mlxr_e8m0_to_f32(p[0]), mlxr_e8m0_to_f32(p[1]), mlxr_e8m0_to_f32(p[2]),
+                mlxr_e8m0_to_f32(p[3])};
+}
+
+INLINE vf v_from_e4m3(const uint8_t *p)
+{
+    return (vf){mlxr_e4m3[p[0]], mlxr_e4m3[p[1]], mlxr_e4m3[p[2]], mlxr_e4m3[p[3]]};
+}
+
 INLINE v_book v_book_make(unsigned bits, float scale, float bias)
 {
     (void)bits;
@@ -148,6 +159,23 @@ INLINE void v_unpack(vf *w, unsigned bits, const uint8_t *p, v_book book)
         }
         w[i] = v_fma(q, book.scale, book.bias);
     }
+}
+
+/* MLXR_CPU_CHUNK values of e2m1 at p to weights: the first 16 times `first`, the others times `second`. */
+INLINE void v_unpack_e2m1(vf *w, const uint8_t *p, float first, float second)
+{
+    UNROLL
+    for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++) {
+        const uint8_t a = p[2 * i], b = p[2 * i + 1];
+        const vf v = {mlxr_e2m1[a & 15], mlxr_e2m1[a >> 4], mlxr_e2m1[b & 15], mlxr_e2m1[b >> 4]};
+        w[i] = v * v_set1(i < 4 ? first : second);
+    }
+}
+
+INLINE void v_unpack_e4m3(vf *w, const uint8_t *p, float scale)
+{
+    UNROLL
+    for (unsigned i = 0; i < MLXR_CPU_CHUNK / V_W; i++) w[i] = v_from_e4m3(p + V_W * i) * v_set1(scale);
 }
 
 #endif
