@@ -111,6 +111,21 @@ struct mlxr_state {
     mlxr_sequence_step *steps;               /* [n_sequences]; device.c's */
 };
 
+/* The first matrix of a stack that is stored otherwise than matrix 0: another shape or quantization. n_experts when
+ * all are alike. */
+static inline size_t mlxr_stack_unlike(const mlxr_weight *w)
+{
+    size_t i = 0;
+    for (; i < w->n_experts; i++) {
+        const mlxr_matrix *m = &w->experts[i], *first = &w->experts[0];
+        if (m->quant.mode != first->quant.mode || m->quant.bits != first->quant.bits ||
+            m->quant.group_size != first->quant.group_size || m->dtype != first->dtype ||
+            m->n_rows != first->n_rows || m->n_cols != first->n_cols || m->row_bytes != first->row_bytes)
+            break;
+    }
+    return i;
+}
+
 extern const mlxr_device_ops mlxr_device_ref, mlxr_device_cpu;
 
 #endif

@@ -241,8 +241,6 @@ static void hostile_values_are_refused_by_name(void **state)
         {"{\"rope_scaling\": 8}", MLXR_E_FORMAT, "\"rope_scaling\" is not an object"},
         {"{\"rope_scaling\": {\"type\": \"ntk\", \"factor\": 4}}", MLXR_E_UNSUPPORTED,
          "rope scaling \"ntk\" is not supported; supported: default, linear, dynamic, llama3, yarn"},
-        {"{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4}}", MLXR_E_UNSUPPORTED,
-         "rope scaling \"dynamic\" is not supported in family llama"},
         {"{\"rope_scaling\": {\"type\": 3}}", MLXR_E_FORMAT, "\"type\" is an integer"},
         {"{\"rope_scaling\": {\"type\": \"linear\"}}", MLXR_E_FORMAT, "no \"factor\""},
         {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0}}", MLXR_E_FORMAT, "\"factor\" is 0"},

@@ -50,8 +50,8 @@ static void cpu_state_free(mlxr_state *base)
     free(s);
 }
 
-static mlxr_status cpu_state_create(mlxr_state **out, mlxr_executable *base, size_t n_blocks, size_t n_sequences,
-                                    mlxr_error *err)
+static mlxr_status cpu_state_create(mlxr_state **out, mlxr_executable *base, size_t n_blocks,
+                                    size_t n_sequences, mlxr_error *err)
 {
     size_t bytes;
     cpu_state *s = calloc(1, sizeof *s);
@@ -157,6 +157,7 @@ static void row_op(const pass *s, const cpu_op *c, size_t i)
     case MLXR_OP_ACT_MUL: k->silu_mul(dst, row_of(s, op->a, i), row_of(s, op->b, i), width); break;
     case MLXR_OP_ADD: k->add(dst, row_of(s, op->a, i), row_of(s, op->b, i), width); break;
     case MLXR_OP_SCALE: k->scale(dst, row_of(s, op->a, i), op->u.scale.factor, width); break;
+    case MLXR_OP_ROUTE: mlxr_cpu_route(c, p->regs[op->a].width, row_of(s, op->a, i), dst); break;
     default: break; /* refused at compile */
     }
 }
@@ -293,6 +294,22 @@ static void run_look(pass *s)
     mlxr_pool_for(s->d->pool, n_tiles * l.n_kv_heads * l.n_parts, 1, look_range, &l);
 }
 
+/* ---- EXPERTS ---- */
+
+static void run_experts(pass *s)
+{
+    cpu_executable *e = s->e;
+    const mlxr_op *op = s->ops[0].op;
+    float **dst = e->y, **route = e->y + e->cap_tokens;
+
+    for (size_t i = 0; i < s->n_list; i++) {
+        e->x[i] = row_of(s, op->a, i);
+        route[i] = row_of(s, op->b, i);
+        dst[i] = row_of(s, op->dst, i);
+    }
+    mlxr_cpu_run_experts(e, &s->ops[0], e->x, (const float *const *)route, dst, s->n_list);
+}
+
 /* ---- run ---- */
 
 static void turn_range(void *arg, size_t begin, size_t end, size_t i_thread)
@@ -334,6 +351,7 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
         case CPU_ROWS: mlxr_pool_for(s->d->pool, s->n_list, rows_grain(s), rows_range, s); break;
         case CPU_LINEARS: run_linears(s); break;
         case CPU_LOOKING: run_look(s); break;
+        case CPU_EXPERTS: run_experts(s); break;
         }
     }
     return MLXR_OK;

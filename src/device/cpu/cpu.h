@@ -4,7 +4,8 @@
  *   - ROWS: consecutive operations on single rows (embed, norm, rope, add, ..., storing keys and values), all of them
  *     for one token after the other;
  *   - LINEARS: consecutive linear operations that read the same register (q, k, v; gate, up), as one run of rows;
- *   - LOOK: attention over what is stored.
+ *   - LOOK: attention over what is stored;
+ *   - EXPERTS: one such operation (experts.c).
  * What leads only to logits runs for the wanted tokens alone. A token's values stay in its own row of every register
  * either way; the register of the logits is the caller's buffer, by wanted row. */
 #ifndef MLXR_CPU_H
@@ -31,12 +32,14 @@ typedef struct cpu_op {
     const mlxr_op *op;
     cpu_op_part part;
     bool wanted_only;
-    const float *vector;       /* RMS_NORM: offset + weight; LINEAR: bias or NULL; owned by the arena */
+    const float *vector;       /* RMS_NORM: offset + weight; LINEAR: bias or NULL; ROUTE: weight or NULL;
+                                * owned by the arena */
     mlxr_cpu_linear_fn linear; /* LINEAR */
     size_t i_rope;             /* ROPE: index into ropes */
+    const struct cpu_mixture *mixture; /* EXPERTS */
 } cpu_op;
 
-typedef enum cpu_step_kind { CPU_ROWS, CPU_LINEARS, CPU_LOOKING } cpu_step_kind;
+typedef enum cpu_step_kind { CPU_ROWS, CPU_LINEARS, CPU_LOOKING, CPU_EXPERTS } cpu_step_kind;
 
 typedef struct cpu_step {
     cpu_step_kind kind;
@@ -81,11 +84,12 @@ typedef struct cpu_executable {
     size_t *stride; /* [n_regs] floats from row to row */
     float **regs;   /* [n_regs] of [cap_tokens, stride]; NULL for the logits */
     size_t cap_tokens;
-    const float **x;  /* [cap_tokens] */
-    float **y;        /* [MLXR_CPU_MAX_LINEARS, cap_tokens] */
-    uint32_t *every;  /* [cap_tokens] 0, 1, 2, ... */
-    uint32_t *wanted; /* [cap_tokens] */
-    cpu_tile *tiles;  /* [cap_tokens] */
+    const float **x;           /* [cap_tokens] */
+    float **y;                 /* [MLXR_CPU_MAX_LINEARS, cap_tokens] */
+    uint32_t *every;           /* [cap_tokens] 0, 1, 2, ... */
+    uint32_t *wanted;          /* [cap_tokens] */
+    cpu_tile *tiles;           /* [cap_tokens] */
+    struct cpu_mixing *mixing; /* NULL without EXPERTS */
 } cpu_executable;
 
 typedef struct cpu_state {
@@ -98,5 +102,16 @@ mlxr_status mlxr_cpu_compile(mlxr_executable **out, mlxr_device *d, const mlxr_p
 void mlxr_cpu_executable_free(mlxr_executable *e);
 /* Room for a pass of n_tokens. */
 bool mlxr_cpu_reserve(cpu_executable *e, size_t n_tokens);
+
+/* ---- experts.c ---- */
+void mlxr_cpu_route(const cpu_op *c, size_t n_experts, const float *scores, float *dst);
+/* Fills c->mixture; counts the scratch and the memory of a pass. */
+mlxr_status mlxr_cpu_prepare_experts(cpu_executable *e, cpu_op *c, size_t i_op, mlxr_error *err);
+/* What EXPERTS needs for n_tokens, where there was nothing or release was called; false: release it. */
+bool mlxr_cpu_reserve_experts(cpu_executable *e, size_t n_tokens);
+void mlxr_cpu_release_experts(cpu_executable *e);
+/* The rows of n_tokens tokens. inputs: zero from their width up to a multiple of MLXR_CPU_CHUNK. */
+void mlxr_cpu_run_experts(cpu_executable *e, const cpu_op *c, const float *const *inputs,
+                          const float *const *route, float *const *dst, size_t n_tokens);
 
 #endif

@@ -9,7 +9,7 @@
     {                                                                                         \
         name, mlxr_cpu_linear_##suffix, mlxr_cpu_attend_##suffix, mlxr_cpu_rms_norm_##suffix, \
             mlxr_cpu_rope_##suffix, mlxr_cpu_silu_mul_##suffix, mlxr_cpu_add_##suffix,        \
-            mlxr_cpu_scale_##suffix                                                           \
+            mlxr_cpu_scale_##suffix, mlxr_cpu_mix_##suffix                                    \
     }
 
 static const mlxr_cpu_kernels baseline = TABLE("baseline", base);

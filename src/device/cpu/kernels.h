@@ -23,7 +23,7 @@ static inline size_t mlxr_round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-/* y[t][r] = sum over k of W[r, k] * x[t][k] + bias[r], for rows [row_begin, row_end) and every token.
+/* y[t][r - first] = sum over k of W[r, k] * x[t][k] + bias[r], for rows [row_begin, row_end) and every token.
  * x rows: readable and zero from n_cols up to a multiple of MLXR_CPU_CHUNK. Sums in float32, 16 (8, 4) lanes in
  * column order, then the lanes as a tree. Reads each weight once, whatever n_tokens. */
 typedef struct mlxr_cpu_linear {
@@ -32,6 +32,7 @@ typedef struct mlxr_cpu_linear {
     const float *const *x; /* n_tokens rows */
     float *const *y;
     size_t n_tokens;
+    size_t first; /* 0 where y has every row; not above row_begin */
 } mlxr_cpu_linear;
 typedef void (*mlxr_cpu_linear_fn)(const mlxr_cpu_linear *a, size_t row_begin, size_t row_end,
                                    float *scratch);
@@ -95,18 +96,22 @@ typedef struct mlxr_cpu_kernels {
     void (*silu_mul)(float *y, const float *a, const float *b, size_t n);
     void (*add)(float *y, const float *a, const float *b, size_t n);
     void (*scale)(float *y, const float *a, float factor, size_t n);
+    /* y = sum over j < k of w[j] * x[which[j]], in that order */
+    void (*mix)(float *y, const float *const *x, const uint32_t *which, const float *w, size_t k, size_t n);
 } mlxr_cpu_kernels;
 
 /* One per instruction set, assembled in isa.c from what each file exports. */
-#define MLXR_CPU_ISA_DECLARE(isa)                                                                \
-    mlxr_cpu_linear_fn mlxr_cpu_linear_##isa(const mlxr_matrix *m);                              \
-    void mlxr_cpu_attend_##isa(const mlxr_cpu_attend *a, float *scratch);                        \
-    void mlxr_cpu_rms_norm_##isa(float *y, const float *x, const float *w, size_t n, float eps); \
-    void mlxr_cpu_rope_##isa(float *x, size_t n_heads, size_t head_dim, size_t n_rot,            \
-                             mlxr_rope_pairing pairing, const float *cos, const float *sin);     \
-    void mlxr_cpu_silu_mul_##isa(float *y, const float *a, const float *b, size_t n);            \
-    void mlxr_cpu_add_##isa(float *y, const float *a, const float *b, size_t n);                 \
-    void mlxr_cpu_scale_##isa(float *y, const float *a, float factor, size_t n);
+#define MLXR_CPU_ISA_DECLARE(isa)                                                                   \
+    mlxr_cpu_linear_fn mlxr_cpu_linear_##isa(const mlxr_matrix *m);                                 \
+    void mlxr_cpu_attend_##isa(const mlxr_cpu_attend *a, float *scratch);                           \
+    void mlxr_cpu_rms_norm_##isa(float *y, const float *x, const float *w, size_t n, float eps);    \
+    void mlxr_cpu_rope_##isa(float *x, size_t n_heads, size_t head_dim, size_t n_rot,               \
+                             mlxr_rope_pairing pairing, const float *cos, const float *sin);        \
+    void mlxr_cpu_silu_mul_##isa(float *y, const float *a, const float *b, size_t n);               \
+    void mlxr_cpu_add_##isa(float *y, const float *a, const float *b, size_t n);                    \
+    void mlxr_cpu_scale_##isa(float *y, const float *a, float factor, size_t n);                    \
+    void mlxr_cpu_mix_##isa(float *y, const float *const *x, const uint32_t *which, const float *w, \
+                            size_t k, size_t n);
 MLXR_CPU_ISA_DECLARE(base)
 MLXR_CPU_ISA_DECLARE(avx2)
 MLXR_CPU_ISA_DECLARE(avx512)

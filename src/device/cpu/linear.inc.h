@@ -249,7 +249,7 @@ INLINE void finish(const mlxr_cpu_linear *a, size_t row, size_t n, size_t t, con
         memcpy(&bias, a->bias + row, n * sizeof(float));
         y = y + bias;
     }
-    v4_store_n(a->y[t] + row, y, n);
+    v4_store_n(a->y[t] + (row - a->first), y, n);
 }
 
 /* Rows row..row+n of tokens t..t+n_tok from their panel. */

@@ -109,6 +109,10 @@ static mlxr_status prepare(cpu_executable *e, cpu_op *c, size_t i, mlxr_error *e
         scratch = mlxr_cpu_attend_scratch(e->slots[op->u.attend.slot].v_stride);
         if (scratch > e->scratch_floats) e->scratch_floats = scratch;
         return MLXR_OK;
+    case MLXR_OP_ROUTE:
+        if (op->weight != MLXR_NONE) c->vector = vector_floats(e, &p->weights[op->weight].m, 0.0f);
+        return op->weight == MLXR_NONE || c->vector ? MLXR_OK : mlxr_fail_nomem(err, "device cpu");
+    case MLXR_OP_EXPERTS: return mlxr_cpu_prepare_experts(e, c, i, err);
     case MLXR_OP_ACT_MUL:
         return op->u.act.act == MLXR_ACT_SILU ? MLXR_OK : refuse(op, i, mlxr_act_name(op->u.act.act), err);
     default: return refuse(op, i, "no such operation here", err);
@@ -145,6 +149,7 @@ static mlxr_status list_ops(cpu_executable *e, mlxr_error *err)
 static cpu_step_kind step_kind(const cpu_op *c)
 {
     if (c->part == CPU_LOOK) return CPU_LOOKING;
+    if (c->op->kind == MLXR_OP_EXPERTS) return CPU_EXPERTS;
     return c->op->kind == MLXR_OP_LINEAR ? CPU_LINEARS : CPU_ROWS;
 }
 
@@ -154,7 +159,7 @@ static bool joins(const cpu_executable *e, const cpu_step *s, const cpu_op *c)
     const cpu_op *first = &e->ops[s->first];
 
     if (step_kind(c) != s->kind || c->wanted_only != s->wanted_only) return false;
-    if (s->kind == CPU_LOOKING) return false;
+    if (s->kind == CPU_LOOKING || s->kind == CPU_EXPERTS) return false;
     if (s->kind == CPU_ROWS) return true;
     if (s->n == MLXR_CPU_MAX_LINEARS || c->op->a != first->op->a) return false;
     for (size_t i = 0; i < s->n; i++) {
@@ -266,6 +271,7 @@ static void release(cpu_executable *e)
         free(e->ropes[i].sin);
         e->ropes[i].cos = e->ropes[i].sin = NULL;
     }
+    mlxr_cpu_release_experts(e);
     free(e->x);
     free(e->y);
     free(e->every);
@@ -320,6 +326,7 @@ bool mlxr_cpu_reserve(cpu_executable *e, size_t n)
     e->wanted = mlxr_malloc_array(n, sizeof *e->wanted);
     e->tiles = mlxr_malloc_array(n, sizeof *e->tiles);
     if (!e->x || !e->y || !e->every || !e->wanted || !e->tiles) goto fail;
+    if (!mlxr_cpu_reserve_experts(e, n)) goto fail;
     for (size_t i = 0; i < n; i++) e->every[i] = (uint32_t)i;
     e->cap_tokens = n;
     return true;

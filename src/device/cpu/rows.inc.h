@@ -72,3 +72,20 @@ void EXPORTED(scale)(float *y, const float *a, float factor, size_t n)
     for (; i + V_W <= n; i += V_W) v_store(y + i, v_load(a + i) * v_set1(factor));
     if (i < n) v_store_n(y + i, v_load_n(a + i, n - i) * v_set1(factor), n - i);
 }
+
+INLINE vf mixed(const float *const *x, const uint32_t *which, const float *w, size_t k, size_t i, size_t n)
+{
+    vf sum = v_set1(0.0f);
+    for (size_t j = 0; j < k; j++) {
+        const float *from = x[which[j]] + i;
+        sum = v_fma(v_set1(w[j]), n < V_W ? v_load_n(from, n) : v_load(from), sum);
+    }
+    return sum;
+}
+
+void EXPORTED(mix)(float *y, const float *const *x, const uint32_t *which, const float *w, size_t k, size_t n)
+{
+    size_t i = 0;
+    for (; i + V_W <= n; i += V_W) v_store(y + i, mixed(x, which, w, k, i, V_W));
+    if (i < n) v_store_n(y + i, mixed(x, which, w, k, i, n - i), n - i);
+}

@@ -21,6 +21,8 @@ static const ref_fn functions[MLXR_OP_COUNT] = {
     [MLXR_OP_SLICE] = mlxr_ref_slice,
     [MLXR_OP_SHORT_CONV] = mlxr_ref_short_conv,
     [MLXR_OP_GATED_DELTA] = mlxr_ref_gated_delta,
+    [MLXR_OP_ROUTE] = mlxr_ref_route,
+    [MLXR_OP_EXPERTS] = mlxr_ref_experts,
 };
 
 static mlxr_status ref_open(mlxr_device **out, const mlxr_device_options *options, mlxr_error *err)
@@ -58,6 +60,7 @@ static void ref_executable_free(mlxr_executable *base)
     free(e->row);
     free(e->scores);
     free(e->sum);
+    free(e->hidden);
     free(e);
 }
 
@@ -127,6 +130,8 @@ static mlxr_status ref_compile(mlxr_executable **out, mlxr_device *d, const mlxr
         else if (op->kind == MLXR_OP_ROPE && op->u.rope.n_rot / 2 > e->row_floats)
             e->row_floats = op->u.rope.n_rot / 2;
     }
+    for (size_t i = 0; i < p->n_ops && st == MLXR_OK; i++)
+        if (p->ops[i].kind == MLXR_OP_EXPERTS) st = mlxr_ref_prepare_experts(e, &p->ops[i], i, err);
     for (size_t i = 0; i < p->n_weights && st == MLXR_OK; i++) {
         if (!mlxr_quant_supported(p->weights[i].m.quant))
             st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "device ref: %s%s: quantization is not supported",
@@ -138,7 +143,8 @@ static mlxr_status ref_compile(mlxr_executable **out, mlxr_device *d, const mlxr
     if (st == MLXR_OK) {
         e->row = mlxr_malloc_array(e->row_floats, sizeof *e->row);
         e->sum = mlxr_malloc_array(e->max_v_head_dim, sizeof *e->sum);
-        if (!e->row || !e->sum) st = mlxr_fail_nomem(err, "device ref");
+        e->hidden = mlxr_malloc_array(e->n_hidden, sizeof *e->hidden);
+        if (!e->row || !e->sum || !e->hidden) st = mlxr_fail_nomem(err, "device ref");
     }
     if (st == MLXR_OK) {
         find_tail(e, p);

@@ -30,6 +30,8 @@ typedef struct ref_executable {
     float *row;    /* one dequantized row of a matrix, or the frequencies at one position */
     float *scores; /* [positions] of one token and head */
     double *sum;   /* [max_v_head_dim] */
+    size_t n_hidden;
+    float *hidden; /* [n_hidden]: a token's experts before their last matrix */
 } ref_executable;
 
 typedef struct ref_state {
@@ -68,5 +70,10 @@ void mlxr_ref_softcap(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_slice(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_short_conv(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_gated_delta(const ref_step *s, const mlxr_op *op);
+void mlxr_ref_route(const ref_step *s, const mlxr_op *op);
+void mlxr_ref_experts(const ref_step *s, const mlxr_op *op);
+
+/* What EXPERTS needs beyond what the builder checked; its scratch is counted. */
+mlxr_status mlxr_ref_prepare_experts(ref_executable *e, const mlxr_op *op, size_t i_op, mlxr_error *err);
 
 #endif

@@ -1,0 +1,447 @@
+/* ROUTE and EXPERTS on the cpu device.
+ *
+ * The tokens of a pass are sorted by the experts they chose: a slot is one (token, expert) pair, a group the slots of
+ * one expert, which lie side by side. Then two runs over the pool:
+ *   1. gate and up, in ranges of F of one group, and the activation of what they give, to the slots' hidden rows;
+ *   2. down, in ranges of D for all groups one after the other, and the sum over each token's experts.
+ * A range's results stay in the thread's own tile; the whole [slots, D] is never there.
+ *
+ *     slots (k = 2):   group 0: expert 3    group 1: expert 5    group 2: expert 8
+ *                      token 0, token 2     token 1              token 0, token 1, token 2
+ *
+ * Weights are unpacked once a range for all tokens of a group. The kernels promise the same bits for a token
+ * whatever is beside it, and the sum follows the order of the token's own list, so company does not show. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "device/cpu/cpu.h"
+
+/* An EXPERTS operation, made at compile. */
+struct cpu_mixture {
+    const mlxr_matrix *gate, *up, *down; /* [n_experts]; up is gate unless APART */
+    mlxr_cpu_linear_fn gate_fn, up_fn, down_fn;
+    const float *gate_bias, *up_bias, *down_bias; /* [n_experts, rows] or NULL; up's is gate's unless APART */
+    size_t n_experts, k, F, D;                    /* D: of dst */
+};
+
+typedef struct group {
+    size_t expert, begin, n; /* slots */
+} group;
+
+/* What the operations share: memory for the largest of them. */
+struct cpu_mixing {
+    size_t most_k, most_experts, stride; /* stride: of hidden, for the largest F */
+    size_t n_tile;                       /* floats of a thread's tile */
+    size_t n_slots;                      /* there is memory for */
+    float *hidden;                       /* [slot, stride], zero from F to a multiple of MLXR_CPU_CHUNK */
+    float *tiles;                        /* [n_threads, n_tile] */
+    float **tile_rows;                   /* [n_threads, 2, slot] where a range's results go */
+    const float **x, **h;                /* [slot] inputs of the first run, and of the second */
+    uint32_t *chosen, *place;            /* [token, k] the expert, and the slot */
+    size_t *begin;                       /* [n_experts + 1] */
+    group *groups;                       /* [n_experts] */
+};
+
+/* ---- ROUTE ---- */
+
+/* NaN goes behind all numbers. */
+static inline bool better(float a, float b)
+{
+    return a > b || (isnan(b) && !isnan(a));
+}
+
+/* The k best of scores [E] into dst [2 k] with their weights; of equal scores the lower number first. */
+void mlxr_cpu_route(const cpu_op *c, size_t n_experts, const float *scores, float *dst)
+{
+    const mlxr_op *op = c->op;
+    size_t k = op->u.route.k, n = 0;
+    float *weights = dst + k, max, sum = 0;
+
+    for (size_t i = 0; i < n_experts; i++) {
+        size_t at;
+        if (n == k && !better(scores[i], weights[k - 1])) continue;
+        at = n < k ? n++ : k - 1;
+        for (; at > 0 && better(scores[i], weights[at - 1]); at--) {
+            weights[at] = weights[at - 1];
+            dst[at] = dst[at - 1];
+        }
+        weights[at] = scores[i];
+        dst[at] = (float)i;
+    }
+    max = weights[0];
+    if (op->u.route.router == MLXR_ROUTER_SOFTMAX_TOPK && !op->u.route.normalize) {
+        for (size_t i = 0; i < n_experts; i++) sum += expf(scores[i] - max);
+        for (size_t j = 0; j < k; j++) weights[j] = expf(weights[j] - max);
+    } else { /* a softmax over all, divided by the sum of the k best, is the softmax over those */
+        for (size_t j = 0; j < k; j++) sum += weights[j] = expf(weights[j] - max);
+    }
+    for (size_t j = 0; j < k; j++) {
+        weights[j] = weights[j] / sum * op->u.route.scale;
+        if (c->vector) weights[j] *= c->vector[(size_t)dst[j]];
+    }
+}
+
+/* ---- compile ---- */
+
+static mlxr_status prepare_stack(cpu_executable *e, mlxr_cpu_linear_fn *fn, const mlxr_op *op, size_t i_op,
+                                 mlxr_weight_id id, mlxr_error *err)
+{
+    const mlxr_weight *w = &e->base.program->weights[id];
+    size_t other = mlxr_stack_unlike(w), scratch;
+
+    if (other < w->n_experts) {
+        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
+                         "device cpu: operation %zu (EXPERTS, layer %d): %s%s: expert %zu is not stored as "
+                         "expert 0 is",
+                         i_op, (int)op->i_layer, w->name, w->suffix, other);
+    }
+    *fn = ((cpu_device *)e->base.device)->kernels->linear(&w->experts[0]);
+    if (!*fn) {
+        const mlxr_matrix *m = &w->experts[0];
+        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
+                         "device cpu: operation %zu (EXPERTS, layer %d): no kernel for %s%s: %s, %u bits in "
+                         "groups of %u, %s",
+                         i_op, (int)op->i_layer, w->name, w->suffix, mlxr_quant_mode_name(m->quant.mode),
+                         m->quant.bits, m->quant.group_size, mlxr_dtype_name(m->dtype));
+    }
+    if (!mlxr_cpu_linear_scratch(&scratch, w->n_cols)) return mlxr_fail_nomem(err, "device cpu");
+    if (scratch > e->scratch_floats) e->scratch_floats = scratch;
+    return MLXR_OK;
+}
+
+/* [n_experts, rows] as floats; *out stays NULL where there is none. */
+static mlxr_status prepare_bias(cpu_executable *e, const float **out, const mlxr_op *op, size_t i_op,
+                                mlxr_weight_id id, mlxr_error *err)
+{
+    const mlxr_weight *w;
+    size_t n;
+    float *v;
+
+    *out = NULL;
+    if (id == MLXR_NONE) return MLXR_OK;
+    w = &e->base.program->weights[id];
+    if (w->m.quant.mode != MLXR_QUANT_NONE) {
+        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
+                         "device cpu: operation %zu (EXPERTS, layer %d): %s%s: a bias that is quantized",
+                         i_op, (int)op->i_layer, w->name, w->suffix);
+    }
+    v = mlxr_mul_size(&n, w->n_rows, w->n_cols) ? mlxr_arena_calloc(&e->arena, n, sizeof *v) : NULL;
+    if (!v) return mlxr_fail_nomem(err, "device cpu");
+    for (size_t i = 0; i < w->n_rows; i++) mlxr_matrix_row(&w->m, i, v + i * w->n_cols);
+    *out = v;
+    return MLXR_OK;
+}
+
+mlxr_status mlxr_cpu_prepare_experts(cpu_executable *e, cpu_op *c, size_t i_op, mlxr_error *err)
+{
+    const mlxr_program *p = e->base.program;
+    const mlxr_op *op = c->op;
+    bool apart = op->u.experts.gate_up == MLXR_GATE_UP_APART;
+    mlxr_weight_id up = apart ? op->u.experts.up : op->u.experts.gate;
+    mlxr_weight_id up_bias = apart ? op->u.experts.up_bias : op->u.experts.gate_bias;
+    struct cpu_mixture *m = mlxr_arena_calloc(&e->arena, 1, sizeof *m);
+    mlxr_status st;
+    size_t stride;
+
+    if (!e->mixing) e->mixing = mlxr_arena_calloc(&e->arena, 1, sizeof *e->mixing);
+    if (!m || !e->mixing || !mlxr_add_size(&stride, op->u.experts.width, MLXR_CPU_CHUNK + 16)) {
+        return mlxr_fail_nomem(err, "device cpu");
+    }
+    m->gate = p->weights[op->u.experts.gate].experts;
+    m->up = p->weights[up].experts;
+    m->down = p->weights[op->u.experts.down].experts;
+    m->n_experts = p->weights[op->u.experts.gate].n_experts;
+    m->k = op->u.experts.k;
+    m->F = op->u.experts.width;
+    m->D = p->regs[op->dst].width;
+    if ((st = prepare_stack(e, &m->gate_fn, op, i_op, op->u.experts.gate, err)) != MLXR_OK ||
+        (st = prepare_stack(e, &m->up_fn, op, i_op, up, err)) != MLXR_OK ||
+        (st = prepare_stack(e, &m->down_fn, op, i_op, op->u.experts.down, err)) != MLXR_OK ||
+        (st = prepare_bias(e, &m->gate_bias, op, i_op, op->u.experts.gate_bias, err)) != MLXR_OK ||
+        (st = prepare_bias(e, &m->up_bias, op, i_op, up_bias, err)) != MLXR_OK ||
+        (st = prepare_bias(e, &m->down_bias, op, i_op, op->u.experts.down_bias, err)) != MLXR_OK) {
+        return st;
+    }
+    /* 16 more, so that rows of a power of two do not all fall into the same cache sets. */
+    stride = mlxr_round_up(m->F, MLXR_CPU_CHUNK) + 16;
+    if (stride > e->mixing->stride) e->mixing->stride = stride;
+    if (m->k > e->mixing->most_k) e->mixing->most_k = m->k;
+    if (m->n_experts > e->mixing->most_experts) e->mixing->most_experts = m->n_experts;
+    c->mixture = m;
+    return MLXR_OK;
+}
+
+/* ---- memory ---- */
+
+void mlxr_cpu_release_experts(cpu_executable *e)
+{
+    struct cpu_mixing *x = e->mixing;
+
+    if (!x) return;
+    mlxr_aligned_free(x->hidden);
+    mlxr_aligned_free(x->tiles);
+    free(x->tile_rows);
+    free(x->x);
+    free(x->h);
+    free(x->chosen);
+    free(x->place);
+    free(x->begin);
+    free(x->groups);
+    *x = (struct cpu_mixing){.most_k = x->most_k, .most_experts = x->most_experts, .stride = x->stride};
+}
+
+static float *aligned_floats(size_t n, size_t width)
+{
+    size_t bytes;
+
+    if (!mlxr_mul_size(&bytes, n, width) || !mlxr_mul_size(&bytes, bytes, sizeof(float))) return NULL;
+    return mlxr_aligned_alloc(bytes);
+}
+
+bool mlxr_cpu_reserve_experts(cpu_executable *e, size_t n_tokens)
+{
+    struct cpu_mixing *x = e->mixing;
+    size_t n_threads = mlxr_pool_n_threads(((cpu_device *)e->base.device)->pool), n;
+
+    if (!x) return true;
+    /* n_tokens are at most MLXR_CPU_MAX_TOKENS and a stack's experts some thousands: this fits. */
+    n = n_tokens * x->most_k;
+    x->n_slots = n;
+    /* 32 rows, gate and up, for a group of every token, or of down for every slot; for a few tokens 2,000 rows. */
+    x->n_tile = n_tokens * (x->most_k < 3 ? 3 : x->most_k) * 32;
+    if (x->n_tile < 8192) x->n_tile = 8192;
+    x->hidden = aligned_floats(n, x->stride);
+    x->tiles = aligned_floats(n_threads, x->n_tile);
+    x->tile_rows = mlxr_malloc_array(n_threads * 2 * n, sizeof *x->tile_rows);
+    x->x = mlxr_malloc_array(n, sizeof *x->x);
+    x->h = mlxr_malloc_array(n, sizeof *x->h);
+    x->chosen = mlxr_malloc_array(n, sizeof *x->chosen);
+    x->place = mlxr_malloc_array(n, sizeof *x->place);
+    x->begin = mlxr_malloc_array(x->most_experts + 1, sizeof *x->begin);
+    x->groups = mlxr_malloc_array(x->most_experts, sizeof *x->groups);
+    if (!x->hidden || !x->tiles || !x->tile_rows || !x->x || !x->h || !x->chosen || !x->place || !x->begin ||
+        !x->groups) {
+        return false; /* the caller releases */
+    }
+    for (size_t i = 0; i < n; i++) x->h[i] = x->hidden + i * x->stride;
+    return true;
+}
+
+/* ---- a step ---- */
+
+typedef struct mix {
+    cpu_executable *e;
+    struct cpu_mixing *x;
+    const struct cpu_mixture *m;
+    const mlxr_op *op;
+    const mlxr_cpu_kernels *kernels;
+    const float *const *route; /* [n_tokens] */
+    float *const *dst;
+    size_t n_tokens, n_slots, n_groups, n_largest;
+    size_t n_rows;   /* of a range */
+    size_t n_ranges; /* of a group, in the first run */
+} mix;
+
+/* Sorts by expert, stably; fills groups, place and the first run's inputs. */
+static void sort_slots(mix *s, const float *const *inputs)
+{
+    struct cpu_mixing *x = s->x;
+    size_t k = s->m->k, n_experts = s->m->n_experts;
+
+    memset(x->begin, 0, (n_experts + 1) * sizeof *x->begin);
+    for (size_t i = 0; i < s->n_slots; i++) {
+        float number = s->route[i / k][i % k];
+        /* Only a ROUTE writes these: but nothing outside the stack is read, whatever is there. */
+        x->chosen[i] = number >= 0 && number < (float)n_experts ? (uint32_t)number : 0;
+        x->begin[x->chosen[i] + 1]++;
+    }
+    for (size_t expert = 0, at = 0; expert < n_experts; expert++) {
+        size_t n = x->begin[expert + 1];
+        if (n) x->groups[s->n_groups++] = (group){expert, at, n};
+        if (n > s->n_largest) s->n_largest = n;
+        at += n;
+        x->begin[expert + 1] = at;
+    }
+    for (size_t i = 0; i < s->n_slots; i++) {
+        size_t at = x->begin[x->chosen[i]]++;
+        x->place[i] = (uint32_t)at;
+        x->x[at] = inputs[i / k];
+    }
+}
+
+/* n values: act(gate) * up. y may be gate. */
+static void activate(const mix *s, float *y, const float *gate, const float *up, size_t n)
+{
+    const mlxr_act act = s->op->u.experts.act;
+    const float alpha = s->op->u.experts.alpha, limit = s->op->u.experts.limit;
+
+    switch (act) {
+    case MLXR_ACT_SILU: s->kernels->silu_mul(y, gate, up, n); break;
+    case MLXR_ACT_SWIGLU_OAI:
+        for (size_t i = 0; i < n; i++) {
+            float g = gate[i] > limit ? limit : gate[i], u = up[i];
+            u = u > limit ? limit : u < -limit ? -limit : u;
+            y[i] = (u + 1) * (g / (1 + expf(-alpha * g)));
+        }
+        break;
+    case MLXR_ACT_GELU:
+        for (size_t i = 0; i < n; i++) y[i] = 0.5f * gate[i] * erfcf(gate[i] * -0.70710678f) * up[i];
+        break;
+    case MLXR_ACT_GELU_TANH:
+        for (size_t i = 0; i < n; i++) {
+            float g = gate[i];
+            y[i] = 0.5f * g * (1 + tanhf(0.79788456f * (g + 0.044715f * g * g * g))) * up[i];
+        }
+        break;
+    case MLXR_ACT_SIGMOID:
+        for (size_t i = 0; i < n; i++) y[i] = up[i] / (1 + expf(-gate[i]));
+        break;
+    case MLXR_ACT_NONE:
+        for (size_t i = 0; i < n; i++) y[i] = gate[i] * up[i];
+        break;
+    }
+}
+
+static void spread(float **rows, size_t n, float *tile, size_t width)
+{
+    for (size_t i = 0; i < n; i++) rows[i] = tile + i * width;
+}
+
+/* hidden [begin, end) of a group's slots. */
+static void gate_and_up(const mix *s, const group *g, size_t begin, size_t end, size_t i_thread)
+{
+    const struct cpu_mixture *m = s->m;
+    const struct cpu_mixing *x = s->x;
+    float *tile = x->tiles + i_thread * x->n_tile, *scratch = s->e->scratch + i_thread * s->e->scratch_floats;
+    float **gates = x->tile_rows + i_thread * 2 * x->n_slots, **ups = gates + x->n_slots;
+    size_t n = end - begin, gate_rows = m->gate[0].n_rows, padded = mlxr_round_up(m->F, MLXR_CPU_CHUNK);
+    bool interleaved = s->op->u.experts.gate_up == MLXR_GATE_UP_INTERLEAVED;
+    bool halves = s->op->u.experts.gate_up == MLXR_GATE_UP_HALVES;
+    mlxr_cpu_linear a = {.m = &m->gate[g->expert],
+                         .bias = m->gate_bias ? m->gate_bias + g->expert * gate_rows : NULL,
+                         .x = x->x + g->begin,
+                         .y = gates,
+                         .first = begin,
+                         .n_tokens = g->n};
+
+    if (interleaved) {
+        float *up = tile + g->n * 2 * n;
+        spread(gates, g->n, tile, 2 * n);
+        a.first = 2 * begin;
+        m->gate_fn(&a, 2 * begin, 2 * end, scratch);
+        for (size_t t = 0; t < g->n; t++) {
+            float *y = x->hidden + (g->begin + t) * x->stride + begin;
+            for (size_t i = 0; i < n; i++) y[i] = gates[t][2 * i], up[i] = gates[t][2 * i + 1];
+            activate(s, y, y, up, n);
+        }
+    } else {
+        size_t from = halves ? m->F + begin : begin;
+        spread(gates, g->n, tile, n);
+        spread(ups, g->n, tile + g->n * n, n);
+        m->gate_fn(&a, begin, end, scratch);
+        a.m = &m->up[g->expert];
+        a.bias = m->up_bias ? m->up_bias + g->expert * m->up[0].n_rows : NULL;
+        a.y = ups;
+        a.first = from;
+        m->up_fn(&a, from, from + n, scratch);
+        for (size_t t = 0; t < g->n; t++) {
+            activate(s, x->hidden + (g->begin + t) * x->stride + begin, gates[t], ups[t], n);
+        }
+    }
+    if (end == m->F) { /* another operation's F may have been larger */
+        for (size_t t = 0; t < g->n; t++) {
+            memset(x->hidden + (g->begin + t) * x->stride + m->F, 0, (padded - m->F) * sizeof(float));
+        }
+    }
+}
+
+static void first_run(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const mix *s = arg;
+
+    for (size_t i = begin; i < end; i++) {
+        size_t from = i % s->n_ranges * s->n_rows, to = from + s->n_rows;
+        gate_and_up(s, &s->x->groups[i / s->n_ranges], from, to < s->m->F ? to : s->m->F, i_thread);
+    }
+}
+
+/* dst [begin, end) of every token. */
+static void down_and_sum(const mix *s, size_t begin, size_t end, size_t i_thread)
+{
+    const struct cpu_mixture *m = s->m;
+    const struct cpu_mixing *x = s->x;
+    float **rows = x->tile_rows + i_thread * 2 * x->n_slots;
+
+    spread(rows, s->n_slots, x->tiles + i_thread * x->n_tile, end - begin);
+    for (size_t i = 0; i < s->n_groups; i++) {
+        const group *g = &x->groups[i];
+        mlxr_cpu_linear a = {.m = &m->down[g->expert],
+                             .bias = m->down_bias ? m->down_bias + g->expert * m->D : NULL,
+                             .x = x->h + g->begin,
+                             .y = rows + g->begin,
+                             .first = begin,
+                             .n_tokens = g->n};
+        m->down_fn(&a, begin, end, s->e->scratch + i_thread * s->e->scratch_floats);
+    }
+    for (size_t t = 0; t < s->n_tokens; t++) {
+        s->kernels->mix(s->dst[t] + begin, (const float *const *)rows, x->place + t * m->k,
+                        s->route[t] + m->k, m->k, end - begin);
+    }
+}
+
+static void second_run(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const mix *s = arg;
+
+    for (size_t i = begin; i < end; i++) {
+        size_t from = i * s->n_rows, to = from + s->n_rows;
+        down_and_sum(s, from, to < s->m->D ? to : s->m->D, i_thread);
+    }
+}
+
+/* Rows of a range out of n: about `want`, at least so many that `least` weights a row make 16K (below, the hand-out
+ * itself shows), at most `most`; in fours, and all ranges of about the same size. */
+static size_t range_rows(size_t n, size_t want, size_t weights, size_t most)
+{
+    size_t least = 16384 / weights, rows = want < least ? least : want, n_ranges;
+
+    rows = rows > most ? most : rows;
+    rows = rows < 4 ? 4 : rows / 4 * 4;
+    n_ranges = (n + rows - 1) / rows;
+    return mlxr_round_up((n + n_ranges - 1) / n_ranges, 4);
+}
+
+static size_t least_of(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+void mlxr_cpu_run_experts(cpu_executable *e, const cpu_op *c, const float *const *inputs,
+                          const float *const *route, float *const *dst, size_t n_tokens)
+{
+    const cpu_device *d = (const cpu_device *)e->base.device;
+    const struct cpu_mixture *m = c->mixture;
+    const struct cpu_mixing *x = e->mixing;
+    size_t n_parts = mlxr_pool_n_threads(d->pool) * 8, width = m->gate[0].n_cols;
+    mix s = {.e = e,
+             .x = e->mixing,
+             .m = m,
+             .op = c->op,
+             .kernels = d->kernels,
+             .route = route,
+             .dst = dst,
+             .n_tokens = n_tokens,
+             .n_slots = n_tokens * m->k};
+    bool panels;
+
+    sort_slots(&s, inputs);
+    panels = s.n_largest > 1; /* then nothing is gained by more rows than a panel's */
+    s.n_rows = range_rows(
+        m->F, s.n_groups * m->F / n_parts, 2 * width,
+        least_of(x->n_tile / (2 * s.n_largest + 1), panels ? mlxr_cpu_panel_rows(width) : SIZE_MAX));
+    s.n_ranges = (m->F + s.n_rows - 1) / s.n_rows;
+    mlxr_pool_for(d->pool, s.n_groups * s.n_ranges, 1, first_run, &s);
+    s.n_rows = range_rows(m->D, m->D / n_parts, m->F * s.n_groups,
+                          least_of(x->n_tile / s.n_slots, panels ? mlxr_cpu_panel_rows(m->F) : SIZE_MAX));
+    mlxr_pool_for(d->pool, (m->D + s.n_rows - 1) / s.n_rows, 1, second_run, &s);
+}
