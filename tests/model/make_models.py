@@ -1,190 +1,190 @@
 #!/usr/bin/env python3
-"""Makes the tiny llama-family checkpoints in models/ and what mlx-lm says about them.
+"""Makes the tiny checkpoints in models/ and what mlx-lm says about them.
 
-    python make_models.py [--out DIR] [--only NAME]
+    python make_models.py [--out DIR] [--only NAME]...      NAME may be a shell pattern
 
 Run by hand, with mlx and mlx-lm installed (the versions used are in each expected.json). Everything is seeded: the
-same versions give the same files. Each folder has
+same versions give the same files. families_table.py lists the checkpoints. Each folder has
 
-    config.json, *.safetensors   the checkpoint, as mlx-lm would write it
+    config.json, *.safetensors   the checkpoint, as mlx-lm or Hugging Face would write it
     expected.json                how it was made; prompts; greedy continuations with the margin between the two best
                                  logits of each step
     expected.safetensors         float32 logits at all positions of each prompt, [n, vocab_size]
 
-The reference is mlx-lm in float32: weights are dequantized, or cast, before the model runs. Prompts are drawn until no
-step of a greedy continuation is near a tie, so that tokens may be compared exactly, and until the ids vary.
+The reference is mlx-lm in float32: it loads the files, weights are dequantized, or cast, before the model runs.
+Prompts are drawn until no step of a greedy continuation is near a tie, so that tokens may be compared exactly, until
+no router chooses between near equals, and until the ids vary. A checkpoint is only written when the whole prompt and
+odd chunks through the cache agree, and when each of its tensors changes the logits.
 """
+
 import argparse
-import datetime
+import contextlib
+import copy
+import fnmatch
 import json
-import math
+import re
 import shutil
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 import mlx_lm
 import numpy as np
-from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.models import llama
+from mlx.utils import tree_flatten
+from mlx_lm.models import activations
+from mlx_lm.models.base import create_causal_mask
 from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import _get_classes, load_model
+
+from checkpoint_layouts import LAYOUTS, dequantize, quantize, random_weights
+from families_table import MODELS, README
 
 HERE = Path(__file__).resolve().parent
 N_GREEDY = 24
 MIN_MARGIN = 0.02  # of the logits' standard deviation
+MIN_ROUTER_MARGIN = 3e-3  # of the router scores' standard deviation
 MIN_DISTINCT = 6  # ids of a continuation: one that repeats itself proves little
-
-DENSE = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
-QUANT = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
-LLAMA3 = dict(
-    rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
-)
-
-# name: (config over the defaults, dtype, quantization, other)
-MODELS = {
-    "f32": (DENSE | dict(tie_word_embeddings=False), "float32", None, {}),
-    "f16_bias": (
-        DENSE | dict(attention_bias=True, mlp_bias=True, num_key_value_heads=1, tie_word_embeddings=False),
-        "float16",
-        None,
-        {},
-    ),
-    "bf16_llama3": (
-        DENSE | dict(head_dim=16, rope_theta=500000.0, rope_scaling=LLAMA3, num_key_value_heads=4),
-        "bfloat16",
-        None,
-        {},
-    ),
-    "bf16_shards": (DENSE | dict(num_hidden_layers=3, tie_word_embeddings=False), "bfloat16", None, dict(shards=3)),
-    "bf16_linear": (
-        DENSE | dict(rope_scaling=dict(type="linear", factor=4.0), rope_traditional=True),
-        "bfloat16",
-        None,
-        {},
-    ),
-    "bf16_sliding": (
-        DENSE
-        | dict(
-            num_hidden_layers=3,
-            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-            sliding_window=8,
-        ),
-        "bfloat16",
-        None,
-        {},
-    ),
-    "mistral_rope_parameters": (
-        DENSE | dict(model_type="mistral", rope_theta=100000.0, tie_word_embeddings=False),
-        "float16",
-        None,
-        dict(rope_parameters=True),
-    ),
-    "q2_g32": (QUANT, "float16", dict(bits=2, group_size=32), {}),
-    "q3_g64": (QUANT | dict(intermediate_size=64, tie_word_embeddings=False), "bfloat16", dict(bits=3, group_size=64), {}),
-    "q4_g32": (QUANT, "bfloat16", dict(bits=4, group_size=32), {}),
-    "q4_g64_bias": (
-        QUANT | dict(intermediate_size=128, attention_bias=True, tie_word_embeddings=False),
-        "float16",
-        dict(bits=4, group_size=64),
-        {},
-    ),
-    "q4_g128": (QUANT | dict(hidden_size=128, intermediate_size=128, num_attention_heads=8, head_dim=8),
-                "bfloat16", dict(bits=4, group_size=128), {}),
-    "q5_g32": (QUANT, "float32", dict(bits=5, group_size=32), {}),
-    "q6_g64": (QUANT | dict(intermediate_size=64), "bfloat16", dict(bits=6, group_size=64), {}),
-    "q8_g32": (QUANT | dict(intermediate_size=64, num_key_value_heads=4), "float16", dict(bits=8, group_size=32), {}),
-    "mixed": (
-        QUANT | dict(tie_word_embeddings=False),
-        "bfloat16",
-        dict(bits=4, group_size=32),
-        dict(
-            overrides={
-                "model.embed_tokens": dict(bits=6, group_size=64),
-                "model.layers.0.self_attn.v_proj": dict(bits=8, group_size=64),
-                "model.layers.0.mlp.down_proj": False,
-                "model.layers.1.mlp.gate_proj": dict(bits=3, group_size=32),
-                "lm_head": dict(bits=8, group_size=32),
-            }
-        ),
-    ),
-}
+MAX_CHUNK_DIFFERENCE = 1e-4  # of the logits' standard deviation
+MAX_DRAWS = 200
+MIN_EFFECT = 0.01  # of the logits' standard deviation: what a shuffled tensor must change at least
 
 
-def make_config(over):
-    return (
-        dict(
-            model_type="llama",
-            hidden_act="silu",
-            vocab_size=160,
-            max_position_embeddings=256,
-            rms_norm_eps=1e-5,
-            rope_theta=10000.0,
-            tie_word_embeddings=True,
-        )
-        | over
-    )
+# ---- the checkpoint ----
 
 
-def random_weights(model, seed):
-    """Weights at which every layer matters: projections keep the size of their input, logits spread by about 2."""
-    rng = np.random.default_rng(seed)
-    out = []
-    for name, p in tree_flatten(model.parameters()):
-        w = rng.standard_normal(p.shape)
-        if name.endswith("norm.weight"):
-            w = 1 + 0.2 * w
-        elif p.ndim == 1:
-            w = 0.3 * w
-        elif "embed_tokens" in name:
-            w = w * 2 / math.sqrt(p.shape[-1])
+def save(folder, weights, n_shards):
+    names = sorted(weights)
+    where = {}
+    for i in range(n_shards):
+        file = "model.safetensors" if n_shards == 1 else f"model-{i + 1:05d}-of-{n_shards:05d}.safetensors"
+        part = names[len(names) * i // n_shards : len(names) * (i + 1) // n_shards]
+        mx.save_safetensors(str(folder / file), {n: weights[n] for n in part}, metadata={"format": "mlx"})
+        where |= dict.fromkeys(part, file)
+    if n_shards > 1:
+        total = sum(w.nbytes for w in weights.values())
+        index = dict(metadata=dict(total_size=total), weight_map=where)
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def write_checkpoint(m, folder):
+    """Returns the weights by mlx-lm's names."""
+    config = copy.deepcopy(m.config)
+    model_class, args_class = _get_classes(config)
+    model = model_class(args_class.from_dict(copy.deepcopy(config | m.load_config)))
+    dtype = getattr(mx, m.dtype)
+    weights = random_weights(model, m.seed, m.special)
+    for name in [n for n in weights if m.drop and re.search(m.drop, n)]:
+        del weights[name]
+    keep = {n for n in weights if m.keep_float32 and re.search(m.keep_float32, n)}
+    model.load_weights([(n, w if n in keep else w.astype(dtype)) for n, w in weights.items()], strict=False)
+    if m.quant:
+        quantization = quantize(model, m.quant, m.overrides)
+        if m.hf_quantization:
+            config["quantization_config"] = m.hf_quantization
         else:
-            w = w * (2 if "lm_head" in name else 1.4) / math.sqrt(p.shape[-1])
-        out.append((name, mx.array(w.astype(np.float32))))
-    return out
+            config["quantization"] = config["quantization_config"] = quantization
+    weights = {n: w for n, w in tree_flatten(model.parameters()) if not (m.drop and re.search(m.drop, n))}
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=m.sort_keys) + "\n")
+    laid_out = LAYOUTS[m.layout](weights, np.random.default_rng(m.seed + 250)) if m.layout else weights
+    save(folder, laid_out, m.n_shards)
+    return weights
 
 
-def quantize(model, quant, overrides):
-    """Quantizes in place what divides into groups; returns config.json's "quantization"."""
-    config = dict(group_size=quant["group_size"], bits=quant["bits"], mode="affine")
-
-    def choose(path, module):
-        if not hasattr(module, "to_quantized"):
-            return False
-        if path in overrides:
-            config[path] = overrides[path]
-            return overrides[path]
-        return module.weight.shape[-1] % quant["group_size"] == 0
-
-    nn.quantize(model, group_size=quant["group_size"], bits=quant["bits"], class_predicate=choose)
-    return config
+# ---- the reference ----
 
 
-def float32_reference(args, weights, quantization):
-    """A model of plain float32 layers with the checkpoint's values."""
-    plain = {}
-    for name, w in weights.items():
-        if name.endswith((".scales", ".biases")):
-            continue
-        module = name.removesuffix(".weight")
-        if f"{module}.scales" in weights:
-            q = quantization.get(module) or quantization
-            w = mx.dequantize(
-                w,
-                weights[f"{module}.scales"].astype(mx.float32),
-                weights[f"{module}.biases"].astype(mx.float32),
-                group_size=q["group_size"],
-                bits=q["bits"],
-            )
-        plain[name] = w.astype(mx.float32)
-    model = llama.Model(args)
-    model.load_weights(list(plain.items()), strict=True)
+def watch_gemma2_windows(model, window):
+    """Windows on even layers, as Hugging Face's gemma2 has them; mlx-lm's has none."""
+
+    class Windowed(type(model.model)):
+        def __call__(self, inputs, cache=None):
+            h = self.embed_tokens(inputs) * self.args.hidden_size**0.5
+            offset = cache[0].offset if cache else 0
+            full = create_causal_mask(inputs.shape[1], offset)
+            sliding = create_causal_mask(inputs.shape[1], offset, window_size=window)
+            for i, layer in enumerate(self.layers):
+                h = layer(h, full if i % 2 else sliding, cache[i] if cache else None)
+            return self.norm(h)
+
+    model.model.__class__ = Windowed
+
+
+def load_reference(m, folder, weights):
+    """mlx-lm's model of plain float32 layers with the checkpoint's values."""
+    model, _ = load_model(folder, model_config=copy.deepcopy(m.load_config))
+    loaded = dict(tree_flatten(model.parameters()))
+    assert loaded.keys() == weights.keys(), loaded.keys() ^ weights.keys()
+    for name, w in loaded.items():
+        same = w.dtype == weights[name].dtype and mx.array_equal(w, weights[name])
+        assert same or m.inexact_layout and mx.allclose(w, weights[name], atol=1e-2), name
+    dequantize(model)
+    if m.gemma2_window:
+        watch_gemma2_windows(model, m.gemma2_window)
     return model
 
 
-def greedy(model, ids):
+class Watch:
+    """What the reference met on its way: the router's margins, relative, and the inputs of clamped activations."""
+
+    def __init__(self):
+        self.margins, self.gates, self.ups = [], [], []
+
+    def router_margin(self):
+        return float(mx.concatenate(self.margins).min()) if self.margins else None
+
+    def clamped(self, limit=7.0):
+        """Shares of gates above, ups above and ups below the limit."""
+        g, u = mx.concatenate(self.gates), mx.concatenate(self.ups)
+        return [float((x > limit).astype(mx.float32).mean()) for x in (g, u, -u)]
+
+
+@contextlib.contextmanager
+def watching():
+    w = Watch()
+    argpartition, swiglu_oai = mx.argpartition, activations.swiglu_oai
+
+    def watch_argpartition(a, kth, axis=-1):
+        s = mx.sort(a, axis=-1)
+        k = kth if kth < 0 else kth + 1  # -k: the k largest; k - 1: the k smallest
+        w.margins.append(((s[..., k] - s[..., k - 1]) / mx.std(a)).flatten())
+        return argpartition(a, kth=kth, axis=axis)
+
+    def watch_swiglu(gate, x, **kw):
+        w.gates.append(gate.flatten())
+        w.ups.append(x.flatten())
+        return swiglu_oai(gate, x, **kw)
+
+    mx.argpartition, activations.swiglu_oai = watch_argpartition, watch_swiglu
+    try:
+        yield w
+    finally:
+        mx.argpartition, activations.swiglu_oai = argpartition, swiglu_oai
+
+
+def through_cache(model, ids, chunks):
+    """Logits of all positions, [n, V], fed in chunks of the sizes given and then the rest."""
+    cache, out, at = make_prompt_cache(model), [], 0
+    for n in [*chunks, len(ids)]:
+        if at < len(ids):
+            out.append(model(mx.array([ids[at : at + n]]), cache=cache)[0])
+            at += n
+    return mx.concatenate(out)
+
+
+def all_logits(m, model, ids):
+    if m.token_by_token:
+        return through_cache(model, ids, [1] * len(ids))
+    return model(mx.array([ids]))[0]
+
+
+def greedy(m, model, ids):
     """N_GREEDY ids through the cache, with the margins between the two best logits."""
     cache = make_prompt_cache(model)
-    logits = model(mx.array([ids]), cache=cache)[0, -1]
+    for i in range(len(ids) - 1 if m.token_by_token else 0):
+        model(mx.array([ids[i : i + 1]]), cache=cache)
+    logits = model(mx.array([ids[-1:] if m.token_by_token else ids]), cache=cache)[0, -1]
     out, margins = [], []
     for _ in range(N_GREEDY):
         x = np.array(logits)
@@ -195,71 +195,93 @@ def greedy(model, ids):
     return out, margins
 
 
-def make(name, out):
-    over, dtype, quant, other = MODELS[name]
-    seed = 1000 + list(MODELS).index(name)
-    config = make_config(over)
-    args = llama.ModelArgs.from_dict(config)
-    model = llama.Model(args)
-    dtype = getattr(mx, dtype)
-    model.load_weights([(n, w.astype(dtype)) for n, w in random_weights(model, seed)])
-    quantization = quantize(model, quant, other.get("overrides", {})) if quant else None
-    weights = dict(tree_flatten(model.parameters()))
+def check_every_tensor_matters(m, model, ids, std):
+    want = model(mx.array([ids]))[0]
+    for name, w in tree_flatten(model.parameters()):
+        if m.invisible and re.search(m.invisible, name):
+            continue
+        other = mx.roll(w.flatten(), 1).reshape(w.shape) if w.size > 1 else w * 1.5
+        model.load_weights([(name, other)], strict=False)
+        effect = float(mx.abs(model(mx.array([ids]))[0] - want).max()) / std
+        model.load_weights([(name, w)], strict=False)
+        assert effect > MIN_EFFECT, f"{m.name}: {name} changes the logits by {effect:.1e} of their spread"
 
-    folder = out / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    if quantization:
-        config["quantization"] = config["quantization_config"] = quantization
-    if other.get("rope_parameters"):
-        config["rope_parameters"] = dict(rope_theta=config.pop("rope_theta"), rope_type="default")
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    shards = other.get("shards", 1)
-    names = sorted(weights)
-    where = {}
-    for i in range(shards):
-        file = "model.safetensors" if shards == 1 else f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
-        part = names[len(names) * i // shards : len(names) * (i + 1) // shards]
-        mx.save_safetensors(str(folder / file), {n: weights[n] for n in part}, metadata={"format": "mlx"})
-        where |= dict.fromkeys(part, file)
-    if shards > 1:
-        total = sum(w.nbytes for w in weights.values())
-        index = dict(metadata=dict(total_size=total), weight_map=where)
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
 
-    reference = float32_reference(args, weights, quantization)
-    rng = np.random.default_rng(seed + 500)
-    cases, logits = [], {}
+def draws(m):
+    yield from range(MAX_DRAWS)
+    raise RuntimeError(f"{m.name}: no prompt is good enough; change its seed or its weights")
+
+
+def make(m, out):
+    folder = out / m.name
+    weights = write_checkpoint(m, folder)
+    reference = load_reference(m, folder, weights)
+    rng = np.random.default_rng(m.seed + 500)
+    vocab_size = m.vocab_size
+    cases, logits, router_margins, clamped = [], {}, [], []
+
+    def clear_routing(w):
+        margin = w.router_margin()
+        if margin is not None and margin < MIN_ROUTER_MARGIN:
+            return False
+        router_margins.append(margin)
+        return True
+
     for n in (1, 7, 41):  # 41: more than one block of the cache
-        ids = rng.integers(0, config["vocab_size"], n).tolist()
+        for _ in draws(m):
+            ids = rng.integers(0, vocab_size, n).tolist()
+            with watching() as w:
+                y = all_logits(m, reference, ids)
+                if clear_routing(w):
+                    break
+        clamped.append(w.clamped() if w.gates else None)
         cases.append(dict(name=f"len{n}", ids=ids))
-        logits[f"len{n}"] = reference(mx.array([ids]))[0].astype(mx.float32)
+        logits[f"len{n}"] = y.astype(mx.float32)
     std = float(np.concatenate([np.array(v).ravel() for v in logits.values()]).std())
+    ids = cases[-1]["ids"]
+    chunks = 0.0
+    if not m.token_by_token:
+        chunks = float(mx.abs(through_cache(reference, ids, [1, 7, 5]) - logits[f"len{n}"]).max()) / std
+        ones = float(mx.abs(through_cache(reference, ids, [1] * n) - logits[f"len{n}"]).max()) / std
+        chunks = max(chunks, ones)
+        assert chunks < MAX_CHUNK_DIFFERENCE, f"{m.name}: chunks differ by {chunks:.1e}"
+    check_every_tensor_matters(m, reference, ids, std)
     continuations = []
     for n in (5, 29):  # 29 + 24 passes the border of a block
-        while True:
-            prompt = rng.integers(0, config["vocab_size"], n).tolist()
-            ids, margins = greedy(reference, prompt)
-            whole = np.array(reference(mx.array([prompt + ids]))[0]).argmax(-1)[n - 1 : -1].tolist()
-            if min(margins) > MIN_MARGIN * std and whole == ids and len(set(ids)) >= MIN_DISTINCT:
-                break
+        for _ in draws(m):
+            prompt = rng.integers(0, vocab_size, n).tolist()
+            with watching() as w:
+                ids, margins = greedy(m, reference, prompt)
+                whole = np.array(all_logits(m, reference, prompt + ids)).argmax(-1)[n - 1 : -1].tolist()
+                good = min(margins) > MIN_MARGIN * std and whole == ids and len(set(ids)) >= MIN_DISTINCT
+                if good and clear_routing(w):
+                    break
         continuations.append(dict(ids=prompt, next=ids, margins=[round(m, 4) for m in margins]))
     mx.save_safetensors(str(folder / "expected.safetensors"), logits, metadata={"format": "mlx"})
     doc = dict(
         made_by="tests/model/make_models.py",
-        command=f"python make_models.py --only {name}",
-        date=datetime.date.today().isoformat(),
+        command=f"python make_models.py --only {m.name}",
+        exercises=m.what,
         mlx=mx.__version__,
         mlx_lm=mlx_lm.__version__,
-        reference="mlx-lm on the CPU, float32, weights dequantized",
-        seed=seed,
+        reference=f"mlx-lm on the CPU, float32, weights dequantized{'; ' if m.note else ''}{m.note}",
+        seed=m.seed,
         logit_std=std,
-        cases=cases,
-        greedy=continuations,
+        chunk_difference=float(f"{chunks:.1e}"),
     )
-    (folder / "expected.json").write_text(json.dumps(doc) + "\n")
+    if router_margins[0] is not None:
+        doc["router_margin"] = round(min(router_margins), 5)
+    if clamped[0] is not None:
+        doc["clamped"] = [round(x, 4) for x in clamped[-1]]
+        assert min(clamped[-1]) > 0, f"{m.name}: nothing is clamped"
+    (folder / "expected.json").write_text(json.dumps(doc | dict(cases=cases, greedy=continuations)) + "\n")
     size = sum(f.stat().st_size for f in folder.iterdir())
-    print(f"{name:26s} {size:8d} bytes  std {std:.2f}  distinct greedy ids {[len(set(c['next'])) for c in continuations]}")
+    distinct = [len(set(c["next"])) for c in continuations]
+    print(
+        f"{m.name:32s} {size:7d} bytes  std {std:.2f}  chunks {chunks:.0e}  distinct greedy ids {distinct}"
+        + "".join(f"  {k} {doc[k]}" for k in ("router_margin", "clamped") if k in doc),
+        flush=True,
+    )
 
 
 def main():
@@ -268,9 +290,15 @@ def main():
     ap.add_argument("--only", action="append")
     a = ap.parse_args()
     mx.set_default_device(mx.cpu)
-    for name in MODELS:
-        if not a.only or name in a.only:
-            make(name, Path(a.out))
+    out = Path(a.out)
+    for m in MODELS:
+        if not a.only or any(fnmatch.fnmatch(m.name, p) for p in a.only):
+            make(m, out)
+    lines = [
+        f"{head}\n\n" + "".join(f"- `{m.name}`: {m.what}\n" for m in MODELS if m.part == head)
+        for head in dict.fromkeys(m.part for m in MODELS)
+    ]
+    (out / "README.md").write_text(README + "\n" + "\n".join("## " + x for x in lines))
 
 
 if __name__ == "__main__":
