@@ -1,6 +1,7 @@
 /* Every device against mlx-lm: the tiny checkpoints of tests/model/models, their float32 logits at all positions and
  * their greedy continuations (tests/model/make_models.py made them). And what the contract of device.h promises
  * about bits: a prompt in any chunks, in any company and in any blocks gives the same logits as whole and alone. */
+#include <dirent.h>
 #include <math.h>
 
 #include "base/fs.h"
@@ -26,24 +27,9 @@ static struct variant devices[MLXR_COUNT(all_devices)];
 static size_t n_devices;
 static const double tolerance = 1e-3;
 
-static const char *const models[] = {
-    "f32",
-    "f16_bias",
-    "bf16_llama3",
-    "bf16_shards",
-    "bf16_linear",
-    "bf16_sliding",
-    "mistral_rope_parameters",
-    "q2_g32",
-    "q3_g64",
-    "q4_g32",
-    "q4_g64_bias",
-    "q4_g128",
-    "q5_g32",
-    "q6_g64",
-    "q8_g32",
-    "mixed",
-};
+/* The folders of tests/model/models, in the order of their names; or those of the command line. */
+static char *models[256];
+static size_t n_models;
 
 enum { N_BLOCKS = 16, MAX_TOKENS = 128 };
 
@@ -192,7 +178,7 @@ static void logits_equal_the_reference(void **state)
 {
     (void)state;
     for (size_t d = 0; d < n_devices; d++) {
-        for (size_t i = 0; i < MLXR_COUNT(models); i++) {
+        for (size_t i = 0; i < n_models; i++) {
             fixture f;
             double worst;
             open_fixture(&f, d, models[i]);
@@ -209,7 +195,7 @@ static void greedy_ids_equal_the_reference(void **state)
 {
     (void)state;
     for (size_t d = 0; d < n_devices; d++) {
-        for (size_t i = 0; i < MLXR_COUNT(models); i++) {
+        for (size_t i = 0; i < n_models; i++) {
             fixture f;
             const json_t *list;
             open_fixture(&f, d, models[i]);
@@ -246,7 +232,7 @@ static void chunks_change_no_bit(void **state)
     static const size_t cuts[] = {1, 2, 7, 32, 33};
     (void)state;
     for (size_t d = 0; d < n_devices; d++) {
-        for (size_t i = 0; i < MLXR_COUNT(models); i++) {
+        for (size_t i = 0; i < n_models; i++) {
             fixture f;
             mlxr_block_table table = TABLE(some_blocks), other = TABLE(other_blocks);
             int32_t ids[MAX_TOKENS];
@@ -276,7 +262,7 @@ static void company_changes_no_bit(void **state)
 {
     (void)state;
     for (size_t d = 0; d < n_devices; d++) {
-        for (size_t i = 0; i < MLXR_COUNT(models); i++) {
+        for (size_t i = 0; i < n_models; i++) {
             fixture f;
             mlxr_block_table tables[] = {
                 {some_blocks, MLXR_COUNT(some_blocks), 0},
@@ -445,7 +431,31 @@ static void cancelling_leaves_the_device_usable(void **state)
     }
 }
 
-int main(void)
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void find_models(int argc, char **argv)
+{
+    char *dir = path_of("", "");
+    DIR *d = opendir(dir);
+    const struct dirent *entry;
+
+    for (int i = 1; i < argc && n_models < MLXR_COUNT(models); i++) models[n_models++] = strdup(argv[i]);
+    assert_non_null(d);
+    while (argc == 1 && (entry = readdir(d)) && n_models < MLXR_COUNT(models)) {
+        if (entry->d_name[0] != '.' && !strchr(entry->d_name, '.'))
+            models[n_models++] = strdup(entry->d_name);
+    }
+    closedir(d);
+    free(dir);
+    qsort(models, n_models, sizeof *models, by_name);
+    assert_true(n_models > 0);
+}
+
+/* usage: test_reference [MODEL...] */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_equal_the_reference),
@@ -456,6 +466,8 @@ int main(void)
         cmocka_unit_test(alignment_changes_no_bit),
         cmocka_unit_test(cancelling_leaves_the_device_usable),
     };
+    int rc;
+
     for (size_t i = 0; i < MLXR_COUNT(all_devices); i++) {
         mlxr_device_options options = {.n_threads = 1, .isa = all_devices[i].isa};
         mlxr_device *d;
@@ -467,5 +479,9 @@ int main(void)
             printf("SKIP: %s %s: %s\n", all_devices[i].name, all_devices[i].isa, err.message);
         }
     }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    find_models(argc, argv);
+    printf("%zu models, %zu devices\n", n_models, n_devices);
+    rc = cmocka_run_group_tests(tests, NULL, NULL);
+    for (size_t i = 0; i < n_models; i++) free(models[i]);
+    return rc;
 }
