@@ -348,11 +348,12 @@ static mlxr_matrix stacked_matrix(const mlxr_matrix *m, size_t i)
     return one;
 }
 
-/* name with the number in the place of "{expert}"; NULL when out of memory. */
-static const char *expert_name(binder *b, const char *name, size_t i)
+/* name + suffix with the number in the place of "{expert}", which may be cut short: no tensor is called so then. */
+static const char *expert_name(char text[static 512], const char *name, const char *suffix, size_t i)
 {
     const char *at = strstr(name, EXPERT);
-    return mlxr_arena_printf(&b->arena, "%.*s%zu%s", (int)(at - name), name, i, at + strlen(EXPERT));
+    snprintf(text, 512, "%.*s%zu%s%s", (int)(at - name), name, i, at + strlen(EXPERT), suffix);
+    return text;
 }
 
 static bool alike(const mlxr_matrix *a, const mlxr_matrix *b)
@@ -361,18 +362,46 @@ static bool alike(const mlxr_matrix *a, const mlxr_matrix *b)
            a->quant.group_size == b->quant.group_size;
 }
 
-static mlxr_status bind_experts(binder *b, mlxr_weight *w, mlxr_matrix *experts, mlxr_error *err)
+/* Whether the checkpoint has a tensor for every expert. The first that it lacks stands for the stack in the message,
+ * since config.json may ask for millions of them; those before it are no extra ones. */
+static bool has_experts(binder *b, const mlxr_weight *w)
+{
+    static const char *const beside[] = {".scales", ".biases"};
+    char text[512];
+    size_t n = 0;
+
+    while (n < w->n_experts && mlxr_checkpoint_find(b->checkpoint, expert_name(text, w->name, w->suffix, n)))
+        n++;
+    if (n == w->n_experts) return true;
+    list(&b->missing, "%.200s (of %zu experts)", text, w->n_experts);
+    for (size_t i = 0; i < n; i++) {
+        take(b, expert_name(text, w->name, "", i), w->suffix);
+        for (size_t j = 0; j < MLXR_COUNT(beside); j++) take(b, text, beside[j]);
+    }
+    return false;
+}
+
+/* Room for the matrices of a stack, once it is known that the checkpoint has as many. */
+static mlxr_matrix *new_experts(binder *b, mlxr_weight *w)
+{
+    mlxr_matrix *experts = mlxr_arena_calloc(&b->program->arena, w->n_experts, sizeof *experts);
+
+    w->experts = experts;
+    if (!experts) b->failed = true;
+    return experts;
+}
+
+static mlxr_status bind_experts(binder *b, mlxr_weight *w, mlxr_error *err)
 {
     piece p = {.suffix = w->suffix, .n_rows = w->n_rows, .n_cols = w->n_cols};
     bool bound, all = true;
+    mlxr_matrix *experts;
+    char text[512];
     mlxr_status st;
 
+    if (!has_experts(b, w) || !(experts = new_experts(b, w))) return MLXR_OK;
     for (size_t i = 0; i < w->n_experts; i++) {
-        p.name = expert_name(b, w->name, i);
-        if (!p.name) {
-            b->failed = true;
-            return MLXR_OK;
-        }
+        p.name = expert_name(text, w->name, "", i);
         if ((st = bind_piece(&bound, b, &experts[i], &p, err)) != MLXR_OK) return st;
         all &= bound;
         if (all && !alike(&experts[i], &experts[0])) {
@@ -396,16 +425,12 @@ static mlxr_status bind_weight(binder *b, mlxr_weight *w, mlxr_error *err)
     mlxr_matrix *experts = NULL;
     mlxr_status st;
 
-    if (w->n_experts) {
-        experts = mlxr_arena_calloc(&b->program->arena, w->n_experts, sizeof *experts);
-        if (!experts) return mlxr_fail_nomem(err, b->what);
-        w->experts = experts;
-        if (strstr(w->name, EXPERT)) return bind_experts(b, w, experts, err);
-    }
+    if (w->n_experts && strstr(w->name, EXPERT)) return bind_experts(b, w, err);
     st = bind_piece(&w->bound, b, &w->m, &p, err);
-    for (size_t i = 0; i < w->n_experts && st == MLXR_OK && w->bound; i++)
-        experts[i] = stacked_matrix(&w->m, i);
-    return st;
+    if (st != MLXR_OK || !w->bound || !w->n_experts) return st;
+    if (!(experts = new_experts(b, w))) return MLXR_OK;
+    for (size_t i = 0; i < w->n_experts; i++) experts[i] = stacked_matrix(&w->m, i);
+    return MLXR_OK;
 }
 
 /* ---- what is left over ---- */
