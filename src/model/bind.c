@@ -92,6 +92,8 @@ static mlxr_status read_quantization(binder *b, const json_t *root, mlxr_error *
     const char *name;
 
     if (!q || json_is_null(q)) q = json_object_get(root, "quantization_config");
+    if (!q || json_is_null(q))
+        q = json_object_get(json_object_get(root, "text_config"), "quantization_config");
     if (!q || json_is_null(q)) return MLXR_OK;
     if (!json_is_object(q))
         return mlxr_fail(err, MLXR_E_FORMAT, "%s: \"quantization\" is not an object", b->what);
