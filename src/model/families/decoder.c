@@ -184,6 +184,54 @@ bool mlxr_layer_is(const json_t *layer_types, size_t layer, const char *type)
     return found && strcmp(found, type) == 0;
 }
 
+bool mlxr_field_layers(mlxr_decoder *d, const char *key, bool listed[MLXR_MAX_LAYERS])
+{
+    const json_t *list = json_object_get(d->fields, key);
+
+    memset(listed, 0, MLXR_MAX_LAYERS * sizeof *listed);
+    if (mlxr_decoder_failed(d) || is_absent(d, key)) return false;
+    if (!json_is_array(list) || json_array_size(list) > d->n_layers)
+        mlxr_decoder_fail(d, MLXR_E_FORMAT, "\"%s\" is not a list of at most num_hidden_layers (%zu) numbers",
+                          key, d->n_layers);
+    for (size_t i = 0; i < json_array_size(list) && !mlxr_decoder_failed(d); i++) {
+        const json_t *v = json_array_get(list, i);
+        json_int_t layer = json_is_integer(v) ? json_integer_value(v) : -1;
+        if (layer < 0 || (size_t)layer >= d->n_layers)
+            mlxr_decoder_fail(d, MLXR_E_FORMAT, "\"%s\"[%zu] is not a layer's number, wanted 0 to %zu", key,
+                              i, d->n_layers - 1);
+        else
+            listed[layer] = true;
+    }
+    return true;
+}
+
+double mlxr_field_softcap(mlxr_decoder *d, const char *key, double fallback)
+{
+    return json_is_null(json_object_get(d->fields, key)) ? 0 : mlxr_field_real(d, key, fallback, 1e-3, 1e6);
+}
+
+size_t mlxr_field_rotated(mlxr_decoder *d, size_t head_dim, double fallback)
+{
+    const json_t *text = d->fields, *parameters = json_object_get(text, "rope_parameters");
+    double partial = mlxr_field_real(d, "partial_rotary_factor", fallback, 0, 1);
+    size_t n;
+
+    if (json_is_object(parameters)) {
+        d->fields = parameters;
+        partial = mlxr_field_real(d, "partial_rotary_factor", partial, 0, 1);
+        d->fields = text;
+    }
+    if (mlxr_decoder_failed(d)) return 2;
+    n = (size_t)((double)head_dim * partial);
+    if (n == 0 || n % 2)
+        mlxr_decoder_fail(
+            d, MLXR_E_FORMAT,
+            "\"partial_rotary_factor\" is %g, wanted one by which an even number of a head's %zu "
+            "values is rotated",
+            partial, head_dim);
+    return n;
+}
+
 mlxr_act mlxr_field_act(mlxr_decoder *d, const char *key, const char *fallback)
 {
     static const struct {
@@ -206,7 +254,8 @@ mlxr_act mlxr_field_act(mlxr_decoder *d, const char *key, const char *fallback)
 
 void mlxr_field_heads(mlxr_decoder *d, size_t *n_heads, size_t *n_kv_heads)
 {
-    int64_t n_kv = d->defaults.n_kv_heads;
+    const json_t *given = json_object_get(d->fields, "num_key_value_heads");
+    int64_t n_kv = json_is_null(given) ? 0 : d->defaults.n_kv_heads; /* null: as many as heads */
 
     *n_heads = mlxr_field_size(d, "num_attention_heads", or_required(d->defaults.n_heads), 1, MLXR_MAX_HEADS);
     *n_kv_heads = mlxr_field_size(d, "num_key_value_heads", n_kv ? n_kv : (int64_t)*n_heads, 1,
@@ -272,6 +321,10 @@ void mlxr_decoder_rope_from(mlxr_decoder *d, mlxr_decoder_rope *out, const mlxr_
     if (mlxr_decoder_failed(d)) return;
     if (mlxr_rope_scaling_of(&full.scaling, d->fields, layer_type, what_of(d), &d->err) != MLXR_OK) return;
     if (mlxr_rope_theta_of(&full.theta, d->fields, full.scaling, what_of(d), &d->err) != MLXR_OK) return;
+    if (d->defaults.parameters_first &&
+        mlxr_json_get_real(&full.theta, json_object_get(d->fields, "rope_parameters"), "rope_theta", 1, 1e12,
+                           what_of(d), &d->err) != MLXR_OK)
+        return;
     mlxr_decoder_rope_init(d, out, &full);
     if (mlxr_field_bool(d, "rope_traditional", false)) out->pairing = MLXR_ROPE_INTERLEAVED;
     /* Dynamic NTK is there to go past the positions a model was trained on. */
@@ -489,7 +542,21 @@ void mlxr_decoder_usual_fields(mlxr_decoder *d, mlxr_attention *attention, mlxr_
     mlp->width = mlxr_field_size(d, "intermediate_size", or_required(d->defaults.intermediate_size), 1,
                                  MLXR_MAX_DIM);
     mlp->act = mlxr_field_act(d, "hidden_act", "silu");
-    if (mlxr_field_bool(d, "tie_word_embeddings", d->defaults.tied)) d->head = NULL;
+    mlxr_decoder_tie(d);
+}
+
+void mlxr_decoder_tie(mlxr_decoder *d)
+{
+    bool tied = d->defaults.tied, outside = false;
+
+    if (!is_absent(d, "tie_word_embeddings")) {
+        tied = mlxr_field_bool(d, "tie_word_embeddings", false);
+    } else if (d->fields != d->config->root && !mlxr_decoder_has(d, "%s.weight", d->head)) {
+        /* The wrapper says so of its text model, and there is no head that could say otherwise. */
+        mlxr_json_get_bool(&outside, d->config->root, "tie_word_embeddings", what_of(d), &d->err);
+        tied |= outside;
+    }
+    if (tied) d->head = NULL;
 }
 
 void mlxr_decoder_moe_fields(mlxr_decoder *d, mlxr_moe *moe, const char *n_experts, bool default_normalize)

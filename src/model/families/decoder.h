@@ -34,8 +34,8 @@ enum { MLXR_DECODER_REGS = 64 };
 typedef struct mlxr_decoder_defaults {
     int64_t hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size, vocab_size,
         context_length;
-    double eps, rope_theta; /* rope_theta 0: 10000 */
-    bool tied;
+    double eps, rope_theta;      /* rope_theta 0: 10000 */
+    bool tied, parameters_first; /* parameters_first: rope_parameters' theta goes before one beside it */
 } mlxr_decoder_defaults;
 
 typedef struct mlxr_decoder {
@@ -89,11 +89,18 @@ const char *mlxr_field_str(mlxr_decoder *d, const char *key,
 /* One name a layer, or NULL when the field is absent. Fails unless all are among `known`, NULL-terminated. */
 const json_t *mlxr_field_layer_types(mlxr_decoder *d, const char *key, const char *const *known);
 bool mlxr_layer_is(const json_t *layer_types, size_t layer, const char *type);
+/* A list of layers' numbers, each of them marked; false, with none marked, when the field is absent. */
+bool mlxr_field_layers(mlxr_decoder *d, const char *key, bool listed[MLXR_MAX_LAYERS]);
+/* The same as a real number; null: 0, for none. */
+double mlxr_field_softcap(mlxr_decoder *d, const char *key, double fallback);
+/* How many values of a head are rotated, by "partial_rotary_factor" of rope_parameters or beside it. */
+size_t mlxr_field_rotated(mlxr_decoder *d, size_t head_dim, double fallback);
 /* hidden_act by its names in transformers; another is refused by name. */
 mlxr_act mlxr_field_act(mlxr_decoder *d, const char *key, const char *fallback);
 /* head_dim, or hidden_size / n_heads when absent. */
 size_t mlxr_field_head_dim(mlxr_decoder *d, size_t n_heads);
-/* num_attention_heads and num_key_value_heads (absent: the same), which must divide it. */
+/* num_attention_heads and num_key_value_heads (null or absent: the same, unless the family has a default), which must
+ * divide it. */
 void mlxr_field_heads(mlxr_decoder *d, size_t *n_heads, size_t *n_kv_heads);
 /* Whether the checkpoint has the tensor; false without a checkpoint. */
 bool mlxr_decoder_has(const mlxr_decoder *d, const char *fmt, ...) MLXR_PRINTF(2, 3);
@@ -234,6 +241,8 @@ mlxr_slot_id mlxr_decoder_layer(mlxr_decoder *d, mlxr_reg_id h, const mlxr_layer
 
 /* Heads, head_dim, rms_norm_eps into d->eps, intermediate_size, hidden_act, tie_word_embeddings. */
 void mlxr_decoder_usual_fields(mlxr_decoder *d, mlxr_attention *attention, mlxr_mlp *mlp);
+/* tie_word_embeddings: drops d->head when the embedding table is used again. */
+void mlxr_decoder_tie(mlxr_decoder *d);
 /* The number of experts by its key, num_experts_per_tok, moe_intermediate_size, norm_topk_prob. */
 void mlxr_decoder_moe_fields(mlxr_decoder *d, mlxr_moe *moe, const char *n_experts, bool default_normalize);
 /* h = scale * embed_tokens[id] */

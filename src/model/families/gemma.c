@@ -29,15 +29,16 @@ mlxr_status mlxr_gemma2_build(mlxr_program **out, const mlxr_config *config, mlx
                         .ffn_norm = "pre_feedforward_layernorm",
                         .post_ffn_norm = "post_feedforward_layernorm"};
     const json_t *types;
-    size_t window;
+    size_t window = 0;
     mlxr_reg_id h, logits;
 
     begin(&d, config, NULL, &defaults, &attention, &mlp, 144);
     d.head = NULL;
-    attention.softcap = mlxr_field_real(&d, "attn_logit_softcapping", 50, 1e-3, 1e6);
+    attention.softcap = mlxr_field_softcap(&d, "attn_logit_softcapping", 50);
     mlxr_decoder_rope_read(&d, &rope, attention.head_dim, NULL);
     types = mlxr_field_layer_types(&d, "layer_types", mlxr_attention_types);
-    window = mlxr_field_size(&d, "sliding_window", 0, 1, MLXR_MAX_CONTEXT);
+    if (!json_is_null(json_object_get(config->root, "sliding_window")))
+        window = mlxr_field_size(&d, "sliding_window", 4096, 1, MLXR_MAX_CONTEXT);
 
     h = mlxr_decoder_hidden(&d, (float)sqrt((double)d.hidden_size));
     MLXR_EACH_LAYER(&d)
@@ -47,7 +48,7 @@ mlxr_status mlxr_gemma2_build(mlxr_program **out, const mlxr_config *config, mlx
         mlxr_decoder_layer(&d, h, &layer);
     }
     logits = mlxr_decoder_logits(&d, h, "norm");
-    mlxr_decoder_softcap(&d, logits, logits, mlxr_field_real(&d, "final_logit_softcapping", 30, 1e-3, 1e6));
+    mlxr_decoder_softcap(&d, logits, logits, mlxr_field_softcap(&d, "final_logit_softcapping", 30));
     return mlxr_decoder_finish(out, &d, logits, err);
 }
 
@@ -113,7 +114,8 @@ mlxr_status mlxr_gemma3_build(mlxr_program **out, const mlxr_config *config, mlx
         return st;
     }
     begin(&d, config, "text_config", &defaults, &attention, &mlp, 256);
-    if (wrapped && json_object_get(config->root, "vocab_size")) d.vocab_size = (size_t)defaults.vocab_size;
+    if (wrapped && json_is_integer(json_object_get(config->root, "vocab_size")))
+        d.vocab_size = (size_t)defaults.vocab_size;
     if (!mlxr_decoder_has(&d, "%s.weight", d.head ? d.head : "lm_head")) d.head = NULL; /* tied when absent */
     gemma3_ropes(&d, &global, &local, attention.head_dim);
     types = mlxr_field_layer_types(&d, "layer_types", mlxr_attention_types);

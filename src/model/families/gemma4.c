@@ -6,6 +6,8 @@
  *   - an input of its own for every layer, from a second embedding table;
  *   - experts beside the feed-forward network.
  * Follows gemma4_text.py and gemma4.py of mlx-lm. */
+#include <stdlib.h>
+
 #include "model/families/families.h"
 
 typedef struct gemma4 {
@@ -54,6 +56,50 @@ static void read_rope(gemma4 *m, size_t i, const char *type, double theta)
     json_decref(none);
 }
 
+static bool is_sliding(const gemma4 *m, size_t layer)
+{
+    return m->types ? mlxr_layer_is(m->types, layer, "sliding_attention")
+                    : (layer + 1) % (size_t)m->pattern != 0;
+}
+
+/* "per_layer_config", in which transformers from 5 on writes global_head_dim and num_global_key_value_heads: an object
+ * by layer, the same for every layer that sees all positions. mlx-lm does not read it. */
+static void read_layer_config(gemma4 *m)
+{
+    mlxr_decoder *d = &m->d;
+    const json_t *text = d->fields, *all = json_object_get(text, "per_layer_config"), *first = NULL;
+    size_t n_full = 0;
+
+    if (!all || json_is_null(all) || json_object_get(text, "global_head_dim") || mlxr_decoder_failed(d))
+        return;
+    for (size_t i = 0; i < d->n_layers; i++) n_full += !is_sliding(m, i);
+    if (!json_is_object(all) || json_object_size(all) != n_full) {
+        mlxr_decoder_fail(d, MLXR_E_UNSUPPORTED,
+                          "\"per_layer_config\" is not an object with each of the %zu full_attention layers",
+                          n_full);
+        return;
+    }
+    for (void *it = json_object_iter((json_t *)all); it; it = json_object_iter_next((json_t *)all, it)) {
+        const json_t *entry = json_object_iter_value(it);
+        char *end;
+        unsigned long layer = strtoul(json_object_iter_key(it), &end, 10);
+        if (!first) first = entry;
+        if (*end || layer >= d->n_layers || is_sliding(m, layer) || !json_equal(entry, first)) {
+            mlxr_decoder_fail(
+                d, MLXR_E_UNSUPPORTED,
+                "\"per_layer_config\" of layer \"%.32s\": wanted full_attention layers, all alike",
+                json_object_iter_key(it));
+            return;
+        }
+    }
+    if (!first) return;
+    d->fields = first;
+    m->head_dims[1] = mlxr_field_size(d, "head_dim", (int64_t)m->head_dims[0], 1, MLXR_MAX_HEAD_DIM);
+    m->n_kv_heads[1] = mlxr_field_size(d, "num_key_value_heads", (int64_t)m->n_kv_heads[0], 1,
+                                       (int64_t)m->attention.n_heads);
+    d->fields = text;
+}
+
 static void read_config(gemma4 *m)
 {
     mlxr_decoder *d = &m->d;
@@ -66,24 +112,35 @@ static void read_config(gemma4 *m)
     m->attention.q_norm = "self_attn.q_norm";
     m->attention.k_norm = "self_attn.k_norm";
     m->head_dims[0] = m->attention.head_dim;
-    m->head_dims[1] = mlxr_field_size(d, "global_head_dim", 512, 0, MLXR_MAX_HEAD_DIM);
+    if (!json_is_null(json_object_get(d->fields, "global_head_dim")))
+        m->head_dims[1] = mlxr_field_size(d, "global_head_dim", 512, 0, MLXR_MAX_HEAD_DIM);
     if (m->head_dims[1] == 0) m->head_dims[1] = m->head_dims[0];
     m->k_eq_v = mlxr_field_bool(d, "attention_k_eq_v", false);
     m->n_kv_heads[0] = m->n_kv_heads[1] = m->attention.n_kv_heads;
     if (m->k_eq_v)
         m->n_kv_heads[1] = mlxr_field_size(d, "num_global_key_value_heads", (int64_t)m->n_kv_heads[0], 1,
                                            (int64_t)m->attention.n_heads);
+    m->types = mlxr_field_layer_types(d, "layer_types", mlxr_attention_types);
+    m->pattern = mlxr_field_int(d, "sliding_window_pattern", 5, 1, MLXR_MAX_LAYERS);
+    read_layer_config(m);
     if (m->attention.n_heads % m->n_kv_heads[1])
         mlxr_decoder_fail(
             d, MLXR_E_FORMAT,
             "\"num_attention_heads\" is %zu, wanted a multiple of num_global_key_value_heads (%zu)",
             m->attention.n_heads, m->n_kv_heads[1]);
-    m->types = mlxr_field_layer_types(d, "layer_types", mlxr_attention_types);
-    m->pattern = mlxr_field_int(d, "sliding_window_pattern", 5, 1, MLXR_MAX_LAYERS);
+    if (m->head_dims[1] % 2)
+        mlxr_decoder_fail(d, MLXR_E_FORMAT, "\"global_head_dim\" is %zu, wanted an even number",
+                          m->head_dims[1]);
     m->window = mlxr_field_size(d, "sliding_window", 512, 1, MLXR_MAX_CONTEXT);
     m->n_shared = mlxr_field_size(d, "num_kv_shared_layers", 20, 0, (int64_t)d->n_layers - 1);
     m->double_wide = mlxr_field_bool(d, "use_double_wide_mlp", true);
-    m->per_layer = mlxr_field_size(d, "hidden_size_per_layer_input", 256, 0, MLXR_MAX_DIM);
+    /* gemma4_unified has none, and does not say so. */
+    m->per_layer = mlxr_field_size(
+        d, "hidden_size_per_layer_input",
+        d->config->checkpoint && !mlxr_decoder_has(d, "%slayers.0.per_layer_input_gate.weight", d->model)
+            ? 0
+            : 256,
+        0, MLXR_MAX_DIM);
     m->has_experts = mlxr_field_bool(d, "enable_moe_block", false);
     if (m->has_experts) {
         m->moe.n_experts = mlxr_field_size(d, "num_experts", MLXR_REQUIRED, 1, MLXR_MAX_N_EXPERTS);
@@ -92,6 +149,8 @@ static void read_config(gemma4 *m)
     }
     read_rope(m, 0, "sliding_attention", 10000);
     read_rope(m, 1, "full_attention", 1000000);
+    if (mlxr_field_bool(d, "rope_traditional", false))
+        m->ropes[0].pairing = m->ropes[1].pairing = MLXR_ROPE_INTERLEAVED;
 }
 
 /* ---- the inputs of layers ---- */
@@ -142,8 +201,7 @@ static void add_layer_input(gemma4 *m)
 static void attention(gemma4 *m, mlxr_reg_id r, mlxr_reg_id x)
 {
     mlxr_decoder *d = &m->d;
-    bool sliding = m->types ? mlxr_layer_is(m->types, (size_t)d->layer, "sliding_attention")
-                            : (d->layer + 1) % m->pattern != 0;
+    bool sliding = is_sliding(m, (size_t)d->layer);
     bool shares = (size_t)d->layer >= d->n_layers - m->n_shared;
     mlxr_attention a = m->attention;
     mlxr_slot_id *slot = &m->slots[!sliding];
@@ -235,7 +293,6 @@ mlxr_status mlxr_gemma4_build(mlxr_program **out, const mlxr_config *config, mlx
                         .fused = "experts"}};
     mlxr_decoder *d = &m.d;
     mlxr_reg_id logits;
-    double cap;
     mlxr_status st;
 
     *out = NULL;
@@ -243,16 +300,14 @@ mlxr_status mlxr_gemma4_build(mlxr_program **out, const mlxr_config *config, mlx
                            err);
     if (st != MLXR_OK) return st;
     mlxr_decoder_begin(d, config, "text_config", &defaults);
-    if (wrapped && json_object_get(config->root, "vocab_size")) d->vocab_size = (size_t)defaults.vocab_size;
+    if (wrapped && json_is_integer(json_object_get(config->root, "vocab_size")))
+        d->vocab_size = (size_t)defaults.vocab_size;
     read_config(&m);
     m.h = mlxr_decoder_hidden(d, (float)sqrt((double)d->hidden_size));
     layer_inputs(&m);
     MLXR_EACH_LAYER(d) layer(&m);
     logits = mlxr_decoder_logits(d, m.h, "norm");
-    cap = json_is_null(json_object_get(d->fields, "final_logit_softcapping"))
-              ? 0
-              : mlxr_field_real(d, "final_logit_softcapping", 30, 1e-3, 1e6);
-    mlxr_decoder_softcap(d, logits, logits, cap);
+    mlxr_decoder_softcap(d, logits, logits, mlxr_field_softcap(d, "final_logit_softcapping", 30));
     return mlxr_decoder_finish(out, d, logits, err);
 }
 

@@ -23,7 +23,6 @@ mlxr_status mlxr_gpt_oss_build(mlxr_program **out, const mlxr_config *config, ml
                     .gate_bias = true,
                     .router = MLXR_ROUTER_TOPK_SOFTMAX,
                     .act = MLXR_ACT_SWIGLU_OAI,
-                    .alpha = 1.702f,
                     .stacks = "mlp.experts",
                     .fused = "mlp.experts",
                     .fused_interleaved = true,
@@ -39,6 +38,7 @@ mlxr_status mlxr_gpt_oss_build(mlxr_program **out, const mlxr_config *config, ml
     moe.n_experts = mlxr_field_size(&d, "num_local_experts", 128, 1, MLXR_MAX_N_EXPERTS);
     moe.k = mlxr_field_size(&d, "num_experts_per_tok", 4, 1, (int64_t)moe.n_experts);
     moe.width = mlp.width;
+    moe.alpha = (float)mlxr_field_real(&d, "swiglu_alpha", 1.702, 0, 1e6);
     moe.limit = (float)mlxr_field_real(&d, "swiglu_limit", 7, 0, 1e6);
     types = mlxr_field_layer_types(&d, "layer_types", mlxr_attention_types);
     window = mlxr_field_size(&d, "sliding_window", 128, 1, MLXR_MAX_CONTEXT);

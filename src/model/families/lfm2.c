@@ -19,21 +19,10 @@ static size_t ff_dim(mlxr_decoder *d)
     return (size_t)ff;
 }
 
-/* "full_attn_idxs", or where "layer_types" says "full_attention". */
-static bool attends(const mlxr_decoder *d, const json_t *indices, const json_t *types)
-{
-    if (!json_is_array(indices)) return mlxr_layer_is(types, (size_t)d->layer, "full_attention");
-    for (size_t i = 0; i < json_array_size(indices); i++) {
-        const json_t *v = json_array_get(indices, i);
-        if (json_is_integer(v) && json_integer_value(v) == d->layer) return true;
-    }
-    return false;
-}
-
 mlxr_status mlxr_lfm2_build(mlxr_program **out, const mlxr_config *config, mlxr_error *err)
 {
     static const char *const known[] = {"conv", "full_attention", NULL};
-    static const mlxr_decoder_defaults defaults = {.rope_theta = 1e6, .tied = true};
+    static const mlxr_decoder_defaults defaults = {.rope_theta = 1e6, .tied = true, .parameters_first = true};
     mlxr_decoder d;
     mlxr_decoder_rope rope;
     mlxr_attention attention = {.rope = &rope,
@@ -44,7 +33,8 @@ mlxr_status mlxr_lfm2_build(mlxr_program **out, const mlxr_config *config, mlxr_
     mlxr_mlp mlp = {
         .gate = "feed_forward.w1", .up = "feed_forward.w3", .down = "feed_forward.w2", .act = MLXR_ACT_SILU};
     mlxr_layer layer = {.mlp = &mlp, .mixer_norm = "operator_norm", .ffn_norm = "ffn_norm"};
-    const json_t *indices, *types;
+    bool attends[MLXR_MAX_LAYERS], are_listed;
+    const json_t *types;
     mlxr_reg_id h;
 
     mlxr_decoder_begin(&d, config, NULL, &defaults);
@@ -56,15 +46,15 @@ mlxr_status mlxr_lfm2_build(mlxr_program **out, const mlxr_config *config, mlxr_
     conv.kernel = mlxr_field_size(&d, "conv_L_cache", MLXR_REQUIRED, 2, 64);
     conv.bias = mlxr_field_bool(&d, "conv_bias", false);
     mlxr_decoder_rope_read(&d, &rope, attention.head_dim, NULL);
-    indices = json_object_get(d.fields, "full_attn_idxs");
+    are_listed = mlxr_field_layers(&d, "full_attn_idxs", attends); /* before layer_types */
     types = mlxr_field_layer_types(&d, "layer_types", known);
-    if (!json_is_array(indices) && !types)
+    if (!are_listed && !types)
         mlxr_decoder_fail(&d, MLXR_E_FORMAT, "neither \"full_attn_idxs\" nor \"layer_types\"");
 
     h = mlxr_decoder_hidden(&d, 1);
     MLXR_EACH_LAYER(&d)
     {
-        bool full = attends(&d, indices, types);
+        bool full = are_listed ? attends[d.layer] : mlxr_layer_is(types, (size_t)d.layer, "full_attention");
         layer.attention = full ? &attention : NULL;
         layer.conv_mixer = full ? NULL : &conv;
         mlxr_decoder_layer(&d, h, &layer);

@@ -21,15 +21,14 @@ mlxr_status mlxr_llama_build(mlxr_program **out, const mlxr_config *config, mlxr
     mlxr_layer layer = {.attention = &attention, .mlp = &mlp};
     const json_t *types;
     mlxr_reg_id h;
-    double partial;
 
     mlxr_decoder_begin(&d, config, "text_config", &defaults);
     mlxr_decoder_usual_fields(&d, &attention, &mlp);
     attention.qkv_bias = attention.o_bias = mlxr_field_bool(&d, "attention_bias", false);
     mlp.bias = mlxr_field_bool(&d, "mlp_bias", false);
-    partial = mlxr_field_real(&d, "partial_rotary_factor", 1, 0, 1);
-    if (partial != 1)
-        mlxr_decoder_fail(&d, MLXR_E_UNSUPPORTED, "\"partial_rotary_factor\" is %g, wanted 1", partial);
+    if (mlxr_field_rotated(&d, attention.head_dim, 1) != attention.head_dim)
+        mlxr_decoder_fail(&d, MLXR_E_UNSUPPORTED,
+                          "\"partial_rotary_factor\" rotates a part of each head, wanted 1");
     mlxr_decoder_rope_read(&d, &rope, attention.head_dim, NULL);
     types = mlxr_field_layer_types(&d, "layer_types", mlxr_attention_types);
 

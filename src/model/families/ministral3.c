@@ -7,7 +7,8 @@
 
 mlxr_status mlxr_ministral3_build(mlxr_program **out, const mlxr_config *config, mlxr_error *err)
 {
-    mlxr_decoder_defaults defaults = {.tied = !json_object_get(config->root, "text_config")};
+    mlxr_decoder_defaults defaults = {.tied = !json_object_get(config->root, "text_config"),
+                                      .parameters_first = true};
     mlxr_decoder d;
     mlxr_decoder_rope rope;
     mlxr_attention attention = {.rope = &rope};

@@ -11,15 +11,18 @@ mlxr_status mlxr_phi3_build(mlxr_program **out, const mlxr_config *config, mlxr_
     mlxr_mlp mlp = {.gate_up = "mlp.gate_up_proj"};
     mlxr_layer layer = {.attention = &attention, .mlp = &mlp};
     mlxr_rope_source source = {.theta = 10000};
+    const json_t *original;
     mlxr_reg_id h;
 
     mlxr_decoder_begin(&d, config, NULL, &defaults);
     mlxr_decoder_usual_fields(&d, &attention, &mlp);
-    source.dims = (size_t)((double)attention.head_dim *
-                           mlxr_field_real(&d, "partial_rotary_factor", 1, 0, 1));
+    source.dims = mlxr_field_rotated(&d, attention.head_dim, 1);
     source.max_position_embeddings = (int64_t)d.context_length;
-    source.original_max_position_embeddings = mlxr_field_int(&d, "original_max_position_embeddings", 4096, 1,
-                                                             MLXR_MAX_CONTEXT);
+    /* 0: the scaling's own, which files of transformers from 5 on have */
+    original = json_object_get(json_object_get(config->root, "rope_parameters"),
+                               "original_max_position_embeddings");
+    source.original_max_position_embeddings = mlxr_field_int(&d, "original_max_position_embeddings",
+                                                             original ? 0 : 4096, 1, MLXR_MAX_CONTEXT);
     mlxr_decoder_rope_from(&d, &rope, &source, NULL);
 
     h = mlxr_decoder_hidden(&d, 1);

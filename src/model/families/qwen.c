@@ -2,15 +2,6 @@
  * experts in place of the feed-forward network. Follows qwen2.py, qwen3.py and qwen3_moe.py of mlx-lm. */
 #include "model/families/families.h"
 
-/* What config.json's "mlp_only_layers" lists. */
-static bool is_listed(const json_t *list, int32_t layer)
-{
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (json_is_integer(json_array_get(list, i)) && json_integer_value(json_array_get(list, i)) == layer)
-            return true;
-    return false;
-}
-
 mlxr_status mlxr_qwen2_build(mlxr_program **out, const mlxr_config *config, mlxr_error *err)
 {
     static const mlxr_decoder_defaults defaults = {.context_length = 32768, .rope_theta = 1e6, .tied = true};
@@ -56,21 +47,23 @@ mlxr_status mlxr_qwen3_moe_build(mlxr_program **out, const mlxr_config *config, 
     mlxr_mlp mlp = {0};
     mlxr_moe moe = {.gate = "mlp.gate", .stacks = "mlp.switch_mlp", .each = "mlp.experts.{expert}"};
     mlxr_layer layer = {.attention = &attention, .mlp = &mlp};
-    const json_t *dense;
+    bool dense[MLXR_MAX_LAYERS];
     int64_t sparse_step;
     mlxr_reg_id h;
 
     mlxr_decoder_begin(&d, config, NULL, &defaults);
     mlxr_decoder_usual_fields(&d, &attention, &mlp);
     mlxr_decoder_rope_read(&d, &rope, attention.head_dim, NULL);
-    mlxr_decoder_moe_fields(&d, &moe, "num_experts", false);
+    /* transformers from 5 on writes it as Mixtral has it. */
+    mlxr_decoder_moe_fields(
+        &d, &moe, json_object_get(config->root, "num_experts") ? "num_experts" : "num_local_experts", false);
     moe.act = mlp.act;
     sparse_step = mlxr_field_int(&d, "decoder_sparse_step", 1, 1, MLXR_MAX_LAYERS);
-    dense = json_object_get(d.fields, "mlp_only_layers");
+    mlxr_field_layers(&d, "mlp_only_layers", dense);
     h = mlxr_decoder_hidden(&d, 1);
     MLXR_EACH_LAYER(&d)
     {
-        bool sparse = !is_listed(dense, d.layer) && (d.layer + 1) % sparse_step == 0;
+        bool sparse = !dense[d.layer] && (d.layer + 1) % sparse_step == 0;
         layer.moe = sparse ? &moe : NULL;
         mlxr_decoder_layer(&d, h, &layer);
     }

@@ -17,18 +17,6 @@ static bool is_unsanitized(const mlxr_decoder *d)
     return false;
 }
 
-/* rope_parameters with transformers' "mrope_section" beside a plain kind; the rotated part is a field of it too. */
-static void read_rope(mlxr_decoder *d, mlxr_decoder_rope *rope, size_t head_dim)
-{
-    const json_t *text = d->fields, *parameters = json_object_get(text, "rope_parameters");
-    double partial;
-
-    if (json_is_object(parameters)) d->fields = parameters;
-    partial = mlxr_field_real(d, "partial_rotary_factor", 0.25, 0, 1);
-    d->fields = text;
-    mlxr_decoder_rope_read(d, rope, (size_t)((double)head_dim * partial), NULL);
-}
-
 static void read_delta_net(mlxr_decoder *d, mlxr_delta_net *m)
 {
     m->n_v_heads = mlxr_field_size(d, "linear_num_value_heads", 64, 1, MLXR_MAX_HEADS);
@@ -45,13 +33,15 @@ static void read_delta_net(mlxr_decoder *d, mlxr_delta_net *m)
 
 mlxr_status mlxr_qwen3_5_build(mlxr_program **out, const mlxr_config *config, mlxr_error *err)
 {
+    static const char *const known[] = {"linear_attention", "full_attention", NULL};
     static const mlxr_decoder_defaults defaults = {.hidden_size = 4096,
                                                    .n_layers = 32,
                                                    .n_heads = 32,
                                                    .n_kv_heads = 8,
                                                    .vocab_size = 151936,
                                                    .context_length = 131072,
-                                                   .rope_theta = 100000};
+                                                   .rope_theta = 100000,
+                                                   .parameters_first = true};
     mlxr_decoder d;
     mlxr_decoder_rope rope;
     mlxr_attention attention = {
@@ -68,6 +58,7 @@ mlxr_status mlxr_qwen3_5_build(mlxr_program **out, const mlxr_config *config, ml
                     .shared = &shared,
                     .shared_gate = "mlp.shared_expert_gate"};
     mlxr_layer layer = {.mlp = &mlp};
+    const json_t *types;
     int64_t interval, n_experts;
     mlxr_reg_id h;
 
@@ -87,15 +78,17 @@ mlxr_status mlxr_qwen3_5_build(mlxr_program **out, const mlxr_config *config, ml
     } else {
         mlp.width = mlxr_field_size(&d, "intermediate_size", 14336, 1, MLXR_MAX_DIM);
     }
-    if (mlxr_field_bool(&d, "tie_word_embeddings", false)) d.head = NULL;
-    read_rope(&d, &rope, attention.head_dim);
+    mlxr_decoder_tie(&d);
+    mlxr_decoder_rope_read(&d, &rope, mlxr_field_rotated(&d, attention.head_dim, 0.25), NULL);
     read_delta_net(&d, &delta_net);
-    interval = mlxr_field_int(&d, "full_attention_interval", 4, 1, MLXR_MAX_LAYERS);
+    interval = mlxr_field_int(&d, "full_attention_interval", 0, 1, MLXR_MAX_LAYERS);
+    types = mlxr_field_layer_types(&d, "layer_types", known); /* for files without an interval */
 
     h = mlxr_decoder_hidden(&d, 1);
     MLXR_EACH_LAYER(&d)
     {
-        bool attends = (d.layer + 1) % interval == 0;
+        bool attends = interval == 0 && types ? mlxr_layer_is(types, (size_t)d.layer, "full_attention")
+                                              : (d.layer + 1) % (interval ? interval : 4) == 0;
         layer.attention = attends ? &attention : NULL;
         layer.delta_net = attends ? NULL : &delta_net;
         mlxr_decoder_layer(&d, h, &layer);
