@@ -95,7 +95,7 @@ for name, dtype in [("f32", mx.float32), ("f16", mx.float16), ("bf16", mx.bfloat
 save("quant.safetensors", tensors)
 
 tensors = {"nvfp4.global": mx.array(
-    [1.0, 3.0, 0.1, 2688.0, 7.5e-3, -2.0, 3e38, 1e-37, 1e-44, np.inf, np.nan], dtype=mx.float32)}
+    [1.0, 3.0, 0.1, 2688.0, 83.65, 7.7, 0.013, -2.0, 3e38, 1e-37, 1e-44, np.inf, np.nan], dtype=mx.float32)}
 every = mx.array(np.tile(np.arange(256, dtype=np.uint8), (256, 1)).view(np.uint32))
 for mode, bits, group in [("mxfp4", 4, 32), ("nvfp4", 4, 16), ("mxfp8", 8, 32)]:
     scales = mx.array(np.tile(np.arange(256, dtype=np.uint8)[:, None], (1, 256 * 8 // bits // group)))
