@@ -271,7 +271,8 @@ void mlxr_affine_quantize_row(const float *w, size_t n_cols, mlxr_quant quant, m
     }
 }
 
-/* f rounded to a float type: MLX works in the type of the array. */
+/* f rounded to a float type. MLX works in the type of the array throughout; a value over its scale lies on the same side
+ * of every tie rounded or not, so that only the scale shows it. */
 static float rounded(float f, mlxr_dtype dtype)
 {
     float wide;
@@ -328,12 +329,11 @@ void mlxr_fp_quantize_row(const float *w, size_t n_cols, mlxr_quant quant, mlxr_
         scale = quant.mode == MLXR_QUANT_NVFP4 ? mlxr_e4m3[scale_codes[g]] : mlxr_e8m0_to_f32(scale_codes[g]);
         for (size_t j = 0; j < quant.group_size; j += 8 / quant.bits) {
             if (quant.bits == 8) {
-                *codes++ = to_e4m3(rounded(w[j] / scale, dtype));
+                *codes++ = to_e4m3(w[j] / scale);
             } else if (scale == 0) {
                 *codes++ = 0;
             } else {
-                *codes++ = (uint8_t)(to_e2m1(rounded(w[j] / scale, dtype)) |
-                                     to_e2m1(rounded(w[j + 1] / scale, dtype)) << 4);
+                *codes++ = (uint8_t)(to_e2m1(w[j] / scale) | to_e2m1(w[j + 1] / scale) << 4);
             }
         }
     }
