@@ -47,6 +47,7 @@ mlxr_status mlxr_qwen3_moe_build(mlxr_program **out, const mlxr_config *config, 
     mlxr_mlp mlp = {0};
     mlxr_moe moe = {.gate = "mlp.gate", .stacks = "mlp.switch_mlp", .each = "mlp.experts.{expert}"};
     mlxr_layer layer = {.attention = &attention, .mlp = &mlp};
+    const json_t *count;
     bool dense[MLXR_MAX_LAYERS];
     int64_t sparse_step;
     mlxr_reg_id h;
@@ -54,9 +55,13 @@ mlxr_status mlxr_qwen3_moe_build(mlxr_program **out, const mlxr_config *config, 
     mlxr_decoder_begin(&d, config, NULL, &defaults);
     mlxr_decoder_usual_fields(&d, &attention, &mlp);
     mlxr_decoder_rope_read(&d, &rope, attention.head_dim, NULL);
-    /* transformers from 5 on writes it as Mixtral has it. */
-    mlxr_decoder_moe_fields(
-        &d, &moe, json_object_get(config->root, "num_experts") ? "num_experts" : "num_local_experts", false);
+    /* transformers from 5 on has Mixtral's word for it. */
+    count = json_object_get(d.fields, "num_experts");
+    mlxr_decoder_moe_fields(&d, &moe,
+                            (!count || json_is_null(count)) && json_object_get(d.fields, "num_local_experts")
+                                ? "num_local_experts"
+                                : "num_experts",
+                            false);
     moe.act = mlp.act;
     sparse_step = mlxr_field_int(&d, "decoder_sparse_step", 1, 1, MLXR_MAX_LAYERS);
     mlxr_field_layers(&d, "mlp_only_layers", dense);
