@@ -471,8 +471,11 @@ static bool check_weight(mlxr_builder *b, const mlxr_op *op, const char *field, 
     if (w->is_vector == is_vector && w->n_experts == 0 && w->n_rows == n_rows && w->n_cols == n_cols)
         return true;
     snprintf(text, sizeof text, "%s %.200s%s is a %s [%zu, %zu], wanted a %s [%zu, %zu]", field, w->name,
-             w->suffix, w->is_vector ? "vector" : "matrix", w->n_rows, w->n_cols,
-             is_vector ? "vector" : "matrix", n_rows, n_cols);
+             w->suffix,
+             w->is_vector   ? "vector"
+             : w->n_experts ? "stack of matrices"
+                            : "matrix",
+             w->n_rows, w->n_cols, is_vector ? "vector" : "matrix", n_rows, n_cols);
     bad_op(b, op, text);
     return false;
 }
@@ -608,7 +611,8 @@ static bool check_slice(mlxr_builder *b, const mlxr_op *op)
 {
     size_t width = b->p->regs[op->dst].width, run = op->u.slice.run, last;
 
-    if (op->dst == op->a || !check_reg(b, op, "a", op->a, 0, true)) {
+    if (!check_reg(b, op, "a", op->a, 0, true)) return false;
+    if (op->dst == op->a) {
         bad_op(b, op, "dst is the input");
         return false;
     }
