@@ -1,6 +1,6 @@
 """Checkpoints of the gemma families."""
 
-from families_table import COMMON, D32, D64_64, add, q, without
+from families_table import COMMON, D32, D64_64, F24, Q32, add, q, without
 
 # ---- gemma3_text, gemma3 ----
 
@@ -9,7 +9,7 @@ GEMMA3 = COMMON | dict(
     attention_bias=False,
     attn_logit_softcapping=None,
     cache_implementation="hybrid",
-    eos_token_id=[1, 50],
+    eos_token_id=[1, 40],
     final_logit_softcapping=None,
     head_dim=16,
     hidden_activation="gelu_pytorch_tanh",
@@ -26,10 +26,18 @@ GEMMA3 = COMMON | dict(
     sliding_window_pattern=3,
 )
 del GEMMA3["hidden_act"]
+G24 = without(F24, "num_hidden_layers", "num_key_value_heads")
+GQ32 = without(Q32, "num_hidden_layers", "num_key_value_heads")
 G32 = without(D32, "num_hidden_layers", "num_key_value_heads")
 G64 = without(D64_64, "num_hidden_layers", "num_key_value_heads")
-# Norms stored without their one; embeddings that do not drown the layers, or each token would be followed by itself.
-ONE_PLUS = ((r"norm\.weight$", 0.2, 0.3), (r"embed_tokens\.weight$", 0.0, 0.1))
+# Norms are stored without their one. The layers drown the embeddings, or each token would be followed by itself; the
+# last norm brings the logits back to a size at which gemma2's softcap bends them.
+ONE_PLUS = (
+    (r"model\.norm\.weight$", 9.0, 0.5),
+    (r"post_\w+norm\.weight$", 1.0, 0.3),
+    (r"norm\.weight$", 0.2, 0.3),
+    (r"(embed_tokens|lm_head)\.weight$", 0.0, 0.03),
+)
 TIED = dict(special=ONE_PLUS, drop="lm_head")
 LINEAR8 = dict(factor=8.0, rope_type="linear")
 
@@ -44,7 +52,7 @@ add(
 add(
     "gemma3_text_untied_f16",
     "gemma3_text and gemma3",
-    "lm_head present: untied; 3 layers, all of whose pattern of 2",
+    "untied: lm_head is there; 3 layers, every second one full",
     GEMMA3 | G32 | dict(num_hidden_layers=3, sliding_window_pattern=2, num_key_value_heads=2),
     "float16",
     special=ONE_PLUS,
@@ -53,7 +61,7 @@ add(
     "gemma3_text_linear_f32",
     "gemma3_text and gemma3",
     "linear rope on the full layers alone",
-    GEMMA3 | G32 | dict(num_hidden_layers=2, sliding_window_pattern=2, rope_scaling=LINEAR8, rope_theta=10000.0),
+    GEMMA3 | G24 | dict(num_hidden_layers=2, sliding_window_pattern=2, rope_scaling=LINEAR8, rope_theta=10000.0),
     "float32",
     **TIED,
 )
@@ -70,9 +78,9 @@ add(
     "gemma3_text_q8",
     "gemma3_text and gemma3",
     "affine 8 bits",
-    GEMMA3 | G64 | dict(num_hidden_layers=3),
+    GEMMA3 | GQ32 | dict(num_hidden_layers=3),
     "float16",
-    q(8, 64),
+    q(8, 32),
     **TIED,
 )
 
@@ -85,10 +93,10 @@ def gemma3(text):
     text = dict(text)
     return dict(
         architectures=["Gemma3ForConditionalGeneration"],
-        boi_token_index=60,
-        eoi_token_index=61,
-        eos_token_id=[1, 50],
-        image_token_index=62,
+        boi_token_index=43,
+        eoi_token_index=44,
+        eos_token_id=[1, 40],
+        image_token_index=45,
         initializer_range=0.02,
         mm_tokens_per_image=256,
         model_type="gemma3",
@@ -160,15 +168,7 @@ GEMMA2 = without(GEMMA3, "rope_local_base_freq", "rope_scaling", "sliding_window
     rope_theta=10000.0,
     sliding_window=4096,
 )
-# Two layers must drown the embeddings, and the logits reach the softcap all the same.
-GEMMA2_WEIGHTS = dict(
-    special=(
-        (r"model\.norm\.weight$", 9.0, 0.5),
-        (r"post_\w+norm\.weight$", 1.0, 0.3),
-        (r"norm\.weight$", 0.2, 0.3),
-        (r"embed_tokens\.weight$", 0.0, 0.03),
-    )
-)
+GEMMA2_WEIGHTS = dict(special=ONE_PLUS)
 
 add(
     "gemma2_bf16",
@@ -192,12 +192,12 @@ add(
     "gemma2_softcaps_f32",
     "gemma2",
     "the real softcaps of 50 and 30; one key-value head",
-    GEMMA2 | G32 | dict(attn_logit_softcapping=50.0, final_logit_softcapping=30.0, num_key_value_heads=1),
+    GEMMA2 | G24 | dict(attn_logit_softcapping=50.0, final_logit_softcapping=30.0, num_key_value_heads=1),
     "float32",
     **GEMMA2_WEIGHTS,
 )
 add("gemma2_q4", "gemma2", "affine 4 bits", GEMMA2 | G64, "bfloat16", q(4, 64), **GEMMA2_WEIGHTS)
-add("gemma2_q8", "gemma2", "affine 8 bits", GEMMA2 | G64, "float16", q(8, 32), **GEMMA2_WEIGHTS)
+add("gemma2_q8", "gemma2", "affine 8 bits", GEMMA2 | GQ32, "float16", q(8, 32), **GEMMA2_WEIGHTS)
 add(
     "gemma2_mixed",
     "gemma2",
@@ -256,8 +256,8 @@ GEMMA4 = dict(
     use_bidirectional_attention=None,
     use_cache=True,
     use_double_wide_mlp=True,
-    vocab_size=64,
-    vocab_size_per_layer_input=64,
+    vocab_size=48,
+    vocab_size_per_layer_input=48,
 )
 GEMMA4_TOP = dict(architectures=["Gemma4ForCausalLM"], transformers_version="5.5.0.dev0")
 # The larger models: no inputs by layer, nothing shared, values that are the keys of full layers.
@@ -274,11 +274,14 @@ LARGE = dict(
 )
 EXPERTS = dict(enable_moe_block=True, moe_intermediate_size=16, num_experts=5, top_k_experts=2)
 TWO_LAYERS = dict(layer_types=["sliding_attention", "full_attention"], num_hidden_layers=2)
+THREE_LAYERS = dict(
+    layer_types=["sliding_attention", "full_attention", "full_attention"], num_hidden_layers=3, num_kv_shared_layers=1
+)
 F64 = dict(hidden_size=64, intermediate_size=64, num_attention_heads=2)
 
 
 def gemma4_weights(n_layers):
-    """As gemma2's; the last layer's scalar is undone by the norm after it."""
+    """As above, with the one; the last layer's scalar is undone by the norm after it."""
     return dict(
         special=(
             (r"model\.norm\.weight$", 10.0, 1.0),
@@ -294,15 +297,15 @@ def gemma4(text):
     return dict(
         architectures=["Gemma4ForConditionalGeneration"],
         audio_config=None,
-        audio_token_id=59,
-        boi_token_id=60,
+        audio_token_id=42,
+        boi_token_id=43,
         dtype="",
-        eoi_token_id=61,
-        eos_token_id=[1, 50],
-        image_token_id=62,
+        eoi_token_id=44,
+        eos_token_id=[1, 40],
+        image_token_id=45,
         initializer_range=0.02,
         model_type="gemma4",
-        text_config=without(text, "vocab_size") | dict(vocab_size=64),
+        text_config=without(text, "vocab_size") | dict(vocab_size=48),
         tie_word_embeddings=True,
         transformers_version="5.5.0.dev0",
         vision_config=dict(
@@ -316,7 +319,7 @@ def gemma4(text):
             patch_size=16,
         ),
         vision_soft_tokens_per_image=280,
-        vocab_size=64,
+        vocab_size=48,
     )
 
 
@@ -347,6 +350,7 @@ add(
     | dict(
         final_logit_softcapping=None,
         num_hidden_layers=3,
+        hidden_size=24,
         num_kv_shared_layers=1,
         sliding_window_pattern=2,
         tie_word_embeddings=False,
@@ -396,10 +400,10 @@ add(
     "gemma4_q4",
     GEMMAS4,
     "wrapper, affine 4 bits",
-    gemma4(GEMMA4 | F64 | dict(hidden_size_per_layer_input=32)),
+    gemma4(GEMMA4 | F64 | THREE_LAYERS | dict(hidden_size_per_layer_input=32)),
     "bfloat16",
     q(4, 32),
-    **gemma4_weights(4),
+    **gemma4_weights(3),
 )
 add(
     "gemma4_moe_q4",
@@ -414,9 +418,9 @@ add(
     "gemma4_q8",
     GEMMAS4,
     "wrapper, affine 8 bits; values that are the keys",
-    gemma4(GEMMA4 | LARGE | F64 | dict(num_global_key_value_heads=2)),
+    gemma4(GEMMA4 | LARGE | dict(intermediate_size=64) | dict(num_global_key_value_heads=2)),
     "float16",
-    q(8, 64),
+    q(8, 32),
     **gemma4_weights(3),
 )
 add(

@@ -1,6 +1,6 @@
 """Checkpoints of the families whose layers keep a state beside, or in place of, keys and values."""
 
-from families_table import COMMON, D32, D64_64, UNTIED, add, q, without
+from families_table import COMMON, D32, D64_64, F24, add, q, without
 
 # ---- lfm2 ----
 
@@ -33,7 +33,7 @@ LFM2 = without(COMMON, "attention_dropout", "hidden_act") | dict(
     pad_token_id=0,
     rope_theta=1000000.0,
     use_pos_enc=True,
-    vocab_size=64,
+    vocab_size=48,
 )
 L64 = dict(
     block_dim=64, block_ff_dim=96, conv_dim=64, conv_dim_out=64, hidden_size=64, num_hidden_layers=3, full_attn_idxs=[1]
@@ -53,6 +53,13 @@ add(
     "biases of the convolutions and their projections, 4 taps, attention first and last, ff dim adjusted with a multiplier",
     LFM2
     | dict(
+        block_dim=24,
+        conv_dim=24,
+        conv_dim_out=24,
+        hidden_size=24,
+        num_attention_heads=3,
+        num_heads=3,
+        num_key_value_heads=1,
         conv_L_cache=4,
         conv_bias=True,
         block_ffn_dim_multiplier=0.8,
@@ -82,7 +89,7 @@ add(
     "lfm2_q8",
     "lfm2",
     "affine 8 bits, biases of the convolutions",
-    LFM2 | L64 | dict(conv_bias=True),
+    LFM2 | dict(num_hidden_layers=3) | dict(conv_bias=True),
     "float16",
     q(8, 32),
 )
@@ -130,6 +137,7 @@ QWEN35_TEXT = without(COMMON, "torch_dtype", "transformers_version", "bos_token_
         rope_type="default",
     ),
 )
+W24 = without(F24, "num_hidden_layers")
 W32 = without(D32, "num_hidden_layers")
 # Values of 16 columns: out_proj then has the groups of 64 that q(4, 64) needs.
 W64 = without(D64_64, "num_hidden_layers") | dict(linear_value_head_dim=16)
@@ -142,6 +150,7 @@ MOE_TEXT = without(QWEN35_TEXT, "mtp_num_hidden_layers") | dict(
     router_aux_loss_coef=0.001,
     shared_expert_intermediate_size=24,
 )
+ME24 = without(W24, "intermediate_size")
 ME32 = without(W32, "intermediate_size")
 ME64 = without(W64, "intermediate_size") | dict(
     moe_intermediate_size=32, num_experts=4, shared_expert_intermediate_size=64
@@ -153,12 +162,12 @@ def qwen3_5(text, tied=False):
     moe = "moe" in text["model_type"]
     return dict(
         architectures=["Qwen3_5MoeForConditionalGeneration" if moe else "Qwen3_5ForConditionalGeneration"],
-        image_token_id=56,
+        image_token_id=43,
         model_type="qwen3_5_moe" if moe else "qwen3_5",
         text_config=text | dict(tie_word_embeddings=tied),
         tie_word_embeddings=tied,
         transformers_version="4.57.0.dev0",
-        video_token_id=57,
+        video_token_id=44,
         vision_config=dict(
             deepstack_visual_indexes=[],
             depth=27,
@@ -173,8 +182,8 @@ def qwen3_5(text, tied=False):
             spatial_merge_size=2,
             temporal_patch_size=2,
         ),
-        vision_end_token_id=54,
-        vision_start_token_id=53,
+        vision_end_token_id=42,
+        vision_start_token_id=41,
     )
 
 
@@ -212,7 +221,7 @@ add(
     "qwen3_5 and qwen3_5_moe",
     "tied, biases on the attention's projections, as many value heads as key heads, 3 taps",
     qwen3_5(
-        QWEN35_TEXT | W32 | TWO | dict(attention_bias=True, linear_conv_kernel_dim=3, linear_num_value_heads=2), True
+        QWEN35_TEXT | W24 | TWO | dict(attention_bias=True, linear_conv_kernel_dim=3, linear_num_value_heads=2), True
     ),
     "float32",
 )
@@ -238,9 +247,9 @@ add(
     "qwen3_5_q8",
     "qwen3_5 and qwen3_5_moe",
     "affine 8 bits",
-    qwen3_5(QWEN35_TEXT | W64 | TWO, True),
+    qwen3_5(QWEN35_TEXT | W32 | dict(intermediate_size=64, linear_value_head_dim=16) | TWO, True),
     "float16",
-    q(8, 64),
+    q(8, 32),
     **A_LOG,
 )
 add(
@@ -264,7 +273,7 @@ add(
     "qwen3_5_moe_bf16",
     "qwen3_5 and qwen3_5_moe",
     "2 experts of 4 beside a gated shared one",
-    qwen3_5(MOE_TEXT | ME32),
+    qwen3_5(MOE_TEXT | ME24),
     "bfloat16",
     **A_LOG,
 )
@@ -272,7 +281,7 @@ add(
     "qwen3_5_moe_f32",
     "qwen3_5 and qwen3_5_moe",
     "3 experts of 4, shares left as they are",
-    qwen3_5(MOE_TEXT | ME32 | TWO | dict(moe_intermediate_size=8, norm_topk_prob=False, num_experts_per_tok=3), True),
+    qwen3_5(MOE_TEXT | ME24 | TWO | dict(moe_intermediate_size=8, norm_topk_prob=False, num_experts_per_tok=3), True),
     "float32",
 )
 add(
@@ -297,8 +306,17 @@ add(
     "qwen3_5_moe_q8",
     "qwen3_5 and qwen3_5_moe",
     "affine 8 bits",
-    qwen3_5(MOE_TEXT | ME64 | TWO | dict(num_experts=3), True),
+    qwen3_5(
+        MOE_TEXT
+        | ME32
+        | TWO
+        | dict(linear_value_head_dim=16, moe_intermediate_size=32, num_experts=3, shared_expert_intermediate_size=32),
+        True,
+    ),
     "float16",
     q(8, 32),
+    overrides={
+        f"language_model.model.layers.{i}.mlp.{g}": q(8, 32) for i in (0, 1) for g in ("gate", "shared_expert_gate")
+    },
     **A_LOG,
 )

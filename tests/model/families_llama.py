@@ -1,6 +1,23 @@
 """Checkpoints of llama and the families that are one with few differences."""
 
-from families_table import COMMON, D32, D64, D64_64, MODELS, MXFP4, MXFP8, NVFP4, UNTIED, YARN, Model, add, q, without
+from families_table import (
+    COMMON,
+    D32,
+    D64,
+    D64_64,
+    F24,
+    Q32,
+    MODELS,
+    MXFP4,
+    MXFP8,
+    NVFP4,
+    UNTIED,
+    YARN,
+    Model,
+    add,
+    q,
+    without,
+)
 
 # ---- llama ----
 
@@ -137,7 +154,7 @@ add(
     "llama_yarn_f32",
     "llama",
     "yarn with both mscales, head_dim 16",
-    LLAMA | D32 | dict(head_dim=16, max_position_embeddings=256, rope_scaling=YARN),
+    LLAMA | F24 | dict(head_dim=16, max_position_embeddings=256, rope_scaling=YARN),
     "float32",
 )
 add(
@@ -198,7 +215,7 @@ add(
     "qwen2_untied_f32",
     "qwen2",
     "untied, one key-value head",
-    QWEN2 | D32 | UNTIED | dict(num_key_value_heads=1),
+    QWEN2 | F24 | UNTIED,
     "float32",
 )
 add(
@@ -208,11 +225,11 @@ add(
     QWEN2
     | D32
     | UNTIED
-    | dict(rope_scaling=dict(factor=4.0, original_max_position_embeddings=64, type="yarn"), rope_theta=10000.0),
+    | dict(rope_scaling=dict(factor=4.0, original_max_position_embeddings=4096, type="yarn"), rope_theta=10000.0),
     "float16",
 )
 add("qwen2_q4", "qwen2", "affine 4 bits, tied", QWEN2 | D64_64, "bfloat16", q(4, 64))
-add("qwen2_q8", "qwen2", "affine 8 bits, untied", QWEN2 | D64_64 | UNTIED, "float16", q(8, 32))
+add("qwen2_q8", "qwen2", "affine 8 bits, untied", QWEN2 | Q32 | UNTIED, "float16", q(8, 32))
 add(
     "qwen2_mixed",
     "qwen2",
@@ -260,12 +277,12 @@ add(
     "qwen3",
     "yarn",
     QWEN3
-    | D32
-    | dict(rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32), rope_theta=10000.0),
+    | F24
+    | dict(rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=1024), rope_theta=10000.0),
     "float32",
 )
 add("qwen3_q4", "qwen3", "affine 4 bits, untied", QWEN3 | D64_64 | UNTIED, "bfloat16", q(4, 64))
-add("qwen3_q8", "qwen3", "affine 8 bits, tied", QWEN3 | D64_64, "float16", q(8, 64))
+add("qwen3_q8", "qwen3", "affine 8 bits, tied", QWEN3 | Q32, "float16", q(8, 32))
 add(
     "qwen3_mixed",
     "qwen3",
@@ -312,7 +329,7 @@ def longrope(kind="longrope", n=8):
     )
 
 
-add("phi3_f32", "phi3", "fused qkv and gate-up", PHI3 | D32, "float32")
+add("phi3_f32", "phi3", "fused qkv and gate-up", PHI3 | F24, "float32")
 add(
     "phi3_longrope_bf16",
     "phi3",
@@ -346,7 +363,7 @@ add(
     "phi3_q8",
     "phi3",
     "affine 8 bits, longrope on part of each head",
-    PHI3 | P64 | longrope(n=6) | dict(partial_rotary_factor=0.75),
+    PHI3 | P32 | longrope(n=6) | dict(partial_rotary_factor=0.75),
     "float16",
     q(8, 32),
 )
@@ -383,7 +400,7 @@ add(
     MISTRALS,
     "layer_types with windows of 8",
     MISTRAL
-    | D32
+    | F24
     | dict(
         layer_types=["full_attention", "sliding_attention", "sliding_attention"], num_hidden_layers=3, sliding_window=8
     ),
@@ -405,24 +422,10 @@ add(
     "bfloat16",
     q(8, 64),
 )
-add(
-    "mistral_mixed",
-    MISTRALS,
-    "affine 4 bits but for some of 5 and 8 and of none",
-    MISTRAL | D64_64,
-    "bfloat16",
-    q(4, 64),
-    overrides={
-        "model.embed_tokens": q(8, 64),
-        "model.layers.0.self_attn.o_proj": q(5, 32),
-        "model.layers.1.mlp.gate_proj": False,
-        "lm_head": False,
-    },
-)
 
 # The length of 16 after which queries grow, and yarn's correction range, are such that they act on 41 ids.
 MINISTRAL_ROPE = dict(
-    beta_fast=2.0,
+    beta_fast=0.7,
     beta_slow=0.02,
     factor=16.0,
     llama_4_scaling_beta=0.4,
@@ -497,7 +500,7 @@ add(
     "rope of the default kind, unequal mscales passed over; tied",
     MINISTRAL3
     | MINISTRAL3_TOP
-    | D32
+    | F24
     | dict(rope_parameters=MINISTRAL_ROPE | dict(rope_type="default", type="default"), tie_word_embeddings=True),
     "float32",
 )
@@ -508,14 +511,6 @@ add(
     MINISTRAL3 | MINISTRAL3_TOP | D64_64 | dict(tie_word_embeddings=True),
     "bfloat16",
     q(4, 64),
-)
-add(
-    "ministral3_q8",
-    MISTRALS,
-    "affine 8 bits",
-    MINISTRAL3 | MINISTRAL3_TOP | D64_64 | dict(head_dim=8),
-    "float16",
-    q(8, 32),
 )
 add(
     "mistral3_bf16",
@@ -550,9 +545,9 @@ add(
     "mistral3_mistral_q8",
     MISTRALS,
     "wrapper around mistral, affine 8 bits",
-    mistral3(without(MISTRAL, "architectures", "torch_dtype", "transformers_version") | D64_64 | dict(head_dim=8)),
+    mistral3(without(MISTRAL, "architectures", "torch_dtype", "transformers_version") | Q32 | dict(head_dim=8)),
     "bfloat16",
-    q(8, 64),
+    q(8, 32),
 )
 
 # ---- granite ----
@@ -586,7 +581,7 @@ add(
     "granite_bias_f32",
     "granite",
     "biases on all projections, untied",
-    GRANITE | D32 | UNTIED | dict(attention_bias=True, mlp_bias=True, rope_theta=10000.0),
+    GRANITE | F24 | UNTIED | dict(attention_bias=True, mlp_bias=True, rope_theta=10000.0),
     "float32",
     **GRANITE_WEIGHTS
 )
@@ -623,7 +618,7 @@ COHERE = COMMON | dict(
     rope_theta=10000.0,
     use_qk_norm=False,
 )
-C32, C64 = without(D32, "rms_norm_eps"), without(D64_64, "rms_norm_eps")
+C24, C32, CQ32, C64 = (without(d, "rms_norm_eps") for d in (F24, D32, Q32, D64_64))
 
 add(
     "cohere_bf16",
@@ -643,7 +638,7 @@ add(
     "cohere_bias_f32",
     "cohere",
     "biases of the layer norms and on the attention's projections",
-    COHERE | C32 | dict(attention_bias=True, layer_norm_bias=True),
+    COHERE | C24 | dict(attention_bias=True, layer_norm_bias=True),
     "float32",
 )
 add("cohere_q4", "cohere", "affine 4 bits", COHERE | C64, "float16", q(4, 64))
@@ -683,13 +678,13 @@ add(
     STARCODER2 | C32,
     "bfloat16",
 )
-add("starcoder2_untied_f32", "starcoder2", "untied", STARCODER2 | C32 | UNTIED, "float32")
+add("starcoder2_untied_f32", "starcoder2", "untied", STARCODER2 | C24 | UNTIED, "float32")
 add("starcoder2_q4", "starcoder2", "affine 4 bits", STARCODER2 | C64, "float16", q(4, 64))
 add(
     "starcoder2_q8",
     "starcoder2",
     "affine 8 bits, one key-value head",
-    STARCODER2 | C64 | dict(num_key_value_heads=1),
+    STARCODER2 | CQ32 | dict(num_key_value_heads=1),
     "bfloat16",
     q(8, 32),
 )

@@ -1,6 +1,6 @@
 """Checkpoints of the families with experts alone in their layers."""
 
-from families_table import COMMON, D32, D64, D64_64, MXFP4, UNTIED, YARN, add, q, without
+from families_table import COMMON, D32, D64, D64_64, F24, Q32, MXFP4, YARN, add, q, without
 
 # ---- mixtral ----
 
@@ -16,22 +16,23 @@ MIXTRAL = COMMON | dict(
     sliding_window=None,
     tie_word_embeddings=False,
 )
+M24 = F24 | dict(intermediate_size=16)
 M32 = D32 | dict(intermediate_size=32)
 M64 = D64 | dict(intermediate_size=32)
 
-add("mixtral_bf16", "mixtral", "5 experts stacked, 2 a token, softmax over the chosen", MIXTRAL | M32, "bfloat16")
+add("mixtral_bf16", "mixtral", "5 experts stacked, 2 a token, softmax over the chosen", MIXTRAL | M24, "bfloat16")
 add(
     "mixtral_f32",
     "mixtral",
     "3 of 4 experts, tied",
-    MIXTRAL | M32 | dict(num_local_experts=4, num_experts_per_tok=3, tie_word_embeddings=True, intermediate_size=24),
+    MIXTRAL | M24 | dict(num_local_experts=4, num_experts_per_tok=3, tie_word_embeddings=True, intermediate_size=24),
     "float32",
 )
 add(
     "mixtral_hf_f16",
     "mixtral",
     "Hugging Face's names: each expert's w1, w2 and w3",
-    MIXTRAL | M32,
+    MIXTRAL | M24,
     "float16",
     layout="mixtral_hf",
 )
@@ -45,7 +46,7 @@ add(
     q(4, 32),
     layout="mixtral_hf",
 )
-add("mixtral_q8", "mixtral", "affine 8 bits", MIXTRAL | M64 | dict(num_local_experts=4), "float16", q(8, 32))
+add("mixtral_q8", "mixtral", "affine 8 bits", MIXTRAL | M32 | dict(num_local_experts=4), "float16", q(8, 32))
 add(
     "mixtral_mixed",
     "mixtral",
@@ -73,7 +74,7 @@ QWEN3_MOE = COMMON | dict(
     max_window_layers=2,
     mlp_only_layers=[],
     model_type="qwen3_moe",
-    moe_intermediate_size=24,
+    moe_intermediate_size=16,
     norm_topk_prob=True,
     num_experts=5,
     num_experts_per_tok=2,
@@ -91,14 +92,14 @@ add(
     "qwen3_moe_bf16",
     "qwen3_moe",
     "softmax over all 5 experts, 2 a token, their shares made one again",
-    QWEN3_MOE | D32,
+    QWEN3_MOE | F24,
     "bfloat16",
 )
 add(
     "qwen3_moe_sparse_step_f16",
     "qwen3_moe",
     "experts in every second layer of 3, shares left as they are",
-    QWEN3_MOE | D32 | dict(decoder_sparse_step=2, norm_topk_prob=False, num_hidden_layers=3),
+    QWEN3_MOE | F24 | dict(decoder_sparse_step=2, norm_topk_prob=False, num_hidden_layers=3),
     "float16",
 )
 add(
@@ -106,7 +107,7 @@ add(
     "qwen3_moe",
     "mlp_only_layers, 3 experts of 4, tied",
     QWEN3_MOE
-    | D32
+    | F24
     | dict(mlp_only_layers=[0], norm_topk_prob=False, num_experts=4, num_experts_per_tok=3, tie_word_embeddings=True),
     "float32",
 )
@@ -114,7 +115,7 @@ add(
     "qwen3_moe_hf_f16",
     "qwen3_moe",
     "Hugging Face's names: each expert apart",
-    QWEN3_MOE | D32,
+    QWEN3_MOE | F24,
     "float16",
     layout="qwen3_moe_hf",
 )
@@ -123,9 +124,10 @@ add(
     "qwen3_moe_q8",
     "qwen3_moe",
     "affine 8 bits, shares left as they are",
-    QWEN3_MOE | Q64 | dict(num_experts=3, norm_topk_prob=False),
+    QWEN3_MOE | Q32 | dict(moe_intermediate_size=32, num_experts=3, norm_topk_prob=False),
     "float16",
     q(8, 32),
+    overrides={f"model.layers.{i}.mlp.gate": q(8, 32) for i in (0, 1)},
 )
 add(
     "qwen3_moe_mixed",
@@ -174,7 +176,8 @@ GPT_OSS = without(COMMON, "bos_token_id", "torch_dtype") | dict(
     tie_word_embeddings=False,
     transformers_version="4.55.0.dev0",
 )
-O32 = D32 | dict(intermediate_size=24)
+OF24 = F24 | dict(intermediate_size=16)
+O32 = D32 | dict(intermediate_size=32)
 O64 = D64 | dict(intermediate_size=32)
 # Gates and ups that pass the limit of 7 now and then, and a sum of experts of the size of the rest.
 OSS_WEIGHTS = dict(
@@ -195,7 +198,7 @@ add(
     "gpt_oss_f16",
     "gpt_oss",
     "sinks, biases everywhere, windows of 8 on every second layer, yarn, clamped activation, softmax over the 2 chosen experts",
-    GPT_OSS | O32,
+    GPT_OSS | OF24,
     "float16",
     **OSS32_WEIGHTS,
 )
@@ -204,7 +207,7 @@ add(
     "gpt_oss",
     "no layer_types: the default alternation; another yarn",
     without(GPT_OSS, "layer_types")
-    | O32
+    | OF24
     | dict(intermediate_size=16, num_local_experts=4, num_experts_per_tok=3, rope_scaling=YARN),
     "float32",
     **OSS32_WEIGHTS,
@@ -213,33 +216,34 @@ add(
     "gpt_oss_mxfp4",
     "gpt_oss",
     "experts of mxfp4, the rest bfloat16; full layer first",
-    GPT_OSS | O64 | dict(layer_types=["full_attention", "sliding_attention"]),
+    GPT_OSS | O32 | dict(layer_types=["full_attention", "sliding_attention"]),
     "bfloat16",
     MXFP4,
     quant_only="experts",
-    **OSS_WEIGHTS,
+    **OSS32_WEIGHTS,
 )
 add(
     "gpt_oss_hf_mxfp4",
     "gpt_oss",
     "Hugging Face's layout: interleaved gate_up_proj_blocks, _scales and _bias, quant_method mxfp4",
-    GPT_OSS | O64,
+    GPT_OSS | O32,
     "bfloat16",
     MXFP4,
     quant_only="experts",
     layout="gpt_oss_hf",
     hf_quantization=dict(modules_to_not_convert=NOT_CONVERTED, quant_method="mxfp4"),
-    **OSS_WEIGHTS,
+    **OSS32_WEIGHTS,
 )
 add("gpt_oss_q4", "gpt_oss", "affine 4 bits, the router of 8", GPT_OSS | O64, "bfloat16", q(4, 32), **OSS_WEIGHTS)
 add(
     "gpt_oss_q8",
     "gpt_oss",
     "affine 8 bits",
-    GPT_OSS | O64 | dict(num_local_experts=3),
+    GPT_OSS | O32 | dict(num_local_experts=3),
     "float16",
     q(8, 32),
-    **OSS_WEIGHTS,
+    overrides={f"model.layers.{i}.mlp.router": q(8, 32) for i in (0, 1)},
+    **OSS32_WEIGHTS,
 )
 add(
     "gpt_oss_mixed",

@@ -1,8 +1,8 @@
-"""The checkpoints of make_models.py, family by family.
+"""What the lists of checkpoints share: families_llama.py, families_gemma.py, families_moe.py and families_hybrid.py.
 
 Configs have the fields that real ones of the family carry, with tiny numbers. A few numbers differ from the real ones
 so that a mistake shows at this size: epsilons of the norms that matter, windows and original lengths shorter than the
-prompts, softcaps that bend. Names are <family>_<feature>_<type of the weights>; the first sixteen, of llama, are older.
+prompts, softcaps that bend. Names are <family>_<feature>_<type of the weights>; sixteen of llama leave out the family.
 """
 
 import dataclasses
@@ -67,8 +67,10 @@ def add(name, part, what, config, dtype, quant=None, **other):
 # ---- what the families share ----
 
 UNTIED = dict(tie_word_embeddings=False)
-SMALL = dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=64, rms_norm_eps=0.01)
-D32 = SMALL | dict(hidden_size=32, intermediate_size=48)
+SMALL = dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=48, rms_norm_eps=0.01)
+D32 = SMALL | dict(hidden_size=32, intermediate_size=40)
+F24 = SMALL | dict(hidden_size=24, intermediate_size=40, num_attention_heads=3, num_key_value_heads=1)
+Q32 = SMALL | dict(hidden_size=32, intermediate_size=64)
 D64 = SMALL | dict(hidden_size=64, intermediate_size=96)
 D64_64 = SMALL | dict(hidden_size=64, intermediate_size=64)
 COMMON = dict(
@@ -82,7 +84,7 @@ COMMON = dict(
     use_cache=True,
 )
 YARN = dict(
-    rope_type="yarn", factor=8.0, original_max_position_embeddings=32, beta_fast=4.0, beta_slow=0.05, mscale=1.0,
+    rope_type="yarn", factor=8.0, original_max_position_embeddings=32, beta_fast=1.0, beta_slow=0.04, mscale=1.0,
     mscale_all_dim=0.5,
 )  # fmt: skip
 

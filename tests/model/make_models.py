@@ -4,7 +4,7 @@
     python make_models.py [--out DIR] [--only NAME]...      NAME may be a shell pattern
 
 Run by hand, with mlx and mlx-lm installed (the versions used are in each expected.json). Everything is seeded: the
-same versions give the same files. families_table.py lists the checkpoints. Each folder has
+same versions give the same files. families_*.py list the checkpoints. Each folder has
 
     config.json, *.safetensors   the checkpoint, as mlx-lm or Hugging Face would write it
     expected.json                how it was made; prompts; greedy continuations with the margin between the two best
@@ -97,7 +97,7 @@ def write_checkpoint(m, folder):
 # ---- the reference ----
 
 
-def watch_gemma2_windows(model, window):
+def add_gemma2_windows(model, window):
     """Windows on even layers, as Hugging Face's gemma2 has them; mlx-lm's has none."""
 
     class Windowed(type(model.model)):
@@ -122,7 +122,7 @@ def load_reference(m, folder, weights):
         assert w.dtype == weights[name].dtype and mx.array_equal(w, weights[name]), name
     dequantize(model)
     if m.gemma2_window:
-        watch_gemma2_windows(model, m.gemma2_window)
+        add_gemma2_windows(model, m.gemma2_window)
     return model
 
 
