@@ -214,7 +214,7 @@ static void attention_shapes_equal_ref(void **state)
         {32, 2, 64, 64, 50, false}, /* two tokens a tile */
         {6, 3, 20, 5, 300, false},  /* nothing a multiple of a vector */
         {3, 3, 128, 128, 0, false}, {2, 1, 512, 512, 60, false}, {4, 2, 257, 300, 100, false},
-        {40, 1, 16, 16, 0, true},   {6, 3, 20, 20, 300, true},  {4, 2, 64, 64, 5, true},
+        {40, 1, 16, 16, 0, true},   {6, 3, 20, 20, 300, true},   {4, 2, 64, 64, 5, true},
     };
     enum { N = 530 }; /* over a pass and two spans of the softmax */
     const mlxr_cpu_kernels *k;

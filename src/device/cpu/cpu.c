@@ -141,9 +141,14 @@ static void row_op(const pass *s, const cpu_op *c, size_t i)
     const mlxr_op *op = c->op;
     const cpu_rope *rope;
     uint32_t token = s->list[i];
-    float *dst = c->part == CPU_STORE ? NULL : row_of(s, op->dst, i);
     size_t width = p->regs[op->dst].width;
+    float *dst;
 
+    if (c->part == CPU_STORE) {
+        store_kv(s, op, i);
+        return;
+    }
+    dst = row_of(s, op->dst, i);
     switch (op->kind) {
     case MLXR_OP_EMBED:
         mlxr_matrix_row(&p->weights[op->weight].m, (size_t)s->ids[token], dst);
@@ -168,7 +173,6 @@ static void row_op(const pass *s, const cpu_op *c, size_t i)
         k->rope(dst, op->u.rope.n_heads, op->u.rope.head_dim, op->u.rope.n_rot, op->u.rope.pairing,
                 rope->cos + token * rope->half, rope->sin + token * rope->half);
         break;
-    case MLXR_OP_ATTEND: store_kv(s, op, i); break;
     case MLXR_OP_ACT_MUL:
         k->act_mul(dst, row_of(s, op->a, i), op->b == MLXR_NONE ? NULL : row_of(s, op->b, i), width, c->act);
         break;
@@ -260,10 +264,9 @@ typedef struct look {
 /* What the scores of a query at this position are multiplied by. */
 static float score_scale(const mlxr_op *op, size_t position)
 {
-    size_t span = op->u.attend.position_span;
+    size_t span = op->u.attend.position_span, n_spans = span ? position / span : 0;
 
-    if (span == 0) return op->u.attend.scale;
-    return op->u.attend.scale * (float)(1 + op->u.attend.position_beta * log(1 + (double)(position / span)));
+    return op->u.attend.scale * (float)(1 + op->u.attend.position_beta * log(1 + (double)n_spans));
 }
 
 static void look_range(void *arg, size_t begin, size_t end, size_t i_thread)
@@ -332,10 +335,11 @@ static void run_look(pass *s)
 
 /* ---- CONV, DELTA ---- */
 
-/* Where the state of a run's sequence begins and where it goes; from NULL: zeros. */
+/* Where the state of a run's sequence is read and where it goes; fresh: zeros are to be written there first. */
 typedef struct moved {
     const float *from;
     float *to;
+    bool fresh;
 } moved;
 
 static moved state_of(const pass *s, mlxr_slot_id slot, const cpu_tile *run)
@@ -347,8 +351,9 @@ static moved state_of(const pass *s, mlxr_slot_id slot, const cpu_tile *run)
                       p->slots[slot].offset;
     float *to = versions + step->to * p->n_sequence_floats;
 
-    if (run->begin == 0 && s->continues) return (moved){to, to};
-    return (moved){step->fresh ? NULL : versions + step->from * p->n_sequence_floats, to};
+    if (run->begin == 0 && s->continues) return (moved){to, to, false};
+    if (step->fresh) return (moved){to, to, true};
+    return (moved){versions + step->from * p->n_sequence_floats, to, false};
 }
 
 /* Channels of one unit of work. */
@@ -380,7 +385,7 @@ static void conv_range(void *arg, size_t begin, size_t end, size_t i_thread)
                            .n_tokens = run->n};
         for (size_t j = 0; j < sl->n_taps; j++) {
             size_t at = j * sl->n_channels + first;
-            if (!state.from) {
+            if (state.fresh) {
                 memset(state.to + at, 0, n * sizeof *state.to);
             } else if (state.from != state.to) {
                 memcpy(state.to + at, state.from + at, n * sizeof *state.to);
@@ -421,7 +426,7 @@ static void delta_range(void *arg, size_t begin, size_t end, size_t i_thread)
         const cpu_tile *run = &e->tiles[i / H];
         size_t h = i % H, k_at = h / per_k_head * sl->k_head_dim;
         moved state = state_of(s, op->u.delta.slot, run);
-        mlxr_cpu_delta a = {.old = state.from ? state.from + h * n_state : state.to + h * n_state,
+        mlxr_cpu_delta a = {.old = state.from + h * n_state,
                             .state = state.to + h * n_state,
                             .k_dim = sl->k_head_dim,
                             .v_dim = sl->v_head_dim,
@@ -436,7 +441,7 @@ static void delta_range(void *arg, size_t begin, size_t end, size_t i_thread)
                             .y_stride = e->stride[op->dst],
                             .decay = decay,
                             .beta = beta};
-        if (!state.from) memset(a.state, 0, n_state * sizeof *a.state);
+        if (state.fresh) memset(a.state, 0, n_state * sizeof *a.state);
         delta_gates(s, run, h, decay, beta);
         s->d->kernels->delta(&a);
     }
