@@ -272,34 +272,10 @@ static void sort_slots(mix *s, const float *const *inputs)
 /* n values: act(gate) * up. y may be gate. */
 static void activate(const mix *s, float *y, const float *gate, const float *up, size_t n)
 {
-    const mlxr_act act = s->op->u.experts.act;
-    const float alpha = s->op->u.experts.alpha, limit = s->op->u.experts.limit;
+    const mlxr_cpu_act how = {
+        .act = s->op->u.experts.act, .alpha = s->op->u.experts.alpha, .limit = s->op->u.experts.limit};
 
-    switch (act) {
-    case MLXR_ACT_SILU: s->kernels->silu_mul(y, gate, up, n); break;
-    case MLXR_ACT_SWIGLU_OAI:
-        for (size_t i = 0; i < n; i++) {
-            float g = gate[i] > limit ? limit : gate[i], u = up[i];
-            u = u > limit ? limit : u < -limit ? -limit : u;
-            y[i] = (u + 1) * (g / (1 + expf(-alpha * g)));
-        }
-        break;
-    case MLXR_ACT_GELU:
-        for (size_t i = 0; i < n; i++) y[i] = 0.5f * gate[i] * erfcf(gate[i] * -0.70710678f) * up[i];
-        break;
-    case MLXR_ACT_GELU_TANH:
-        for (size_t i = 0; i < n; i++) {
-            float g = gate[i];
-            y[i] = 0.5f * g * (1 + tanhf(0.79788456f * (g + 0.044715f * g * g * g))) * up[i];
-        }
-        break;
-    case MLXR_ACT_SIGMOID:
-        for (size_t i = 0; i < n; i++) y[i] = up[i] / (1 + expf(-gate[i]));
-        break;
-    case MLXR_ACT_NONE:
-        for (size_t i = 0; i < n; i++) y[i] = gate[i] * up[i];
-        break;
-    }
+    s->kernels->act_mul(y, gate, up, n, how);
 }
 
 static void spread(float **rows, size_t n, float *tile, size_t width)
