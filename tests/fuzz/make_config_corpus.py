@@ -327,9 +327,11 @@ def lfm2():
 def cohere():
     t = begin(head=None)
     t.vectors(D, NORMS[0])
-    t.attention(D, H, K, W)
+    t.attention(D, H, H, W)
+    t.linears(("self_attn.q_norm", H, W), ("self_attn.k_norm", H, W))
     t.mlp(D, F)
-    return t.file(BASE | dict(model_type="cohere", logit_scale=0.25, layer_norm_eps=1e-5))
+    return t.file(BASE | dict(model_type="cohere", num_key_value_heads=H, logit_scale=0.25, layer_norm_eps=1e-5,
+                              use_qk_norm=True))
 
 
 def starcoder2():

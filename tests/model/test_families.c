@@ -166,6 +166,8 @@ static void families_are_operations(void **state)
                  "model.layers.0.conv.conv.bias))|model.embedding_norm.weight|self_attn.out_proj.weight"},
         {"granite", "[id] * 12|scale 0.5,|r = 0.22 * r|logits = 0.125 * logits"},
         {"cohere", "LAYER_NORM  x = h, model.layers.0.input_layernorm.weight, eps|interleaved pairs|"
+                   "LAYER_NORM  q = q, model.layers.0.self_attn.q_norm.weight, eps 1e-05, each 4|"
+                   "model.layers.0.self_attn.q_norm.weight [8] F16|"
                    "logits = 0.25 * logits"},
         {"starcoder2", "LAYER_NORM  x = h, model.norm.weight + model.norm.bias|up = gelu(up)\n|"
                        "model.layers.0.mlp.c_fc.weight"},
@@ -224,7 +226,7 @@ static void real_folders_in_their_own_words(void **state)
          "conv.0: "},
         /* gemma2 without a word has Hugging Face's window */
         {"gemma2", "{\"sliding_window\": 4096}", "window 4096"},
-        {"cohere", "{\"use_qk_norm\": false, \"layer_norm_bias\": null}", "interleaved pairs"},
+        {"cohere", "{\"layer_norm_bias\": null, \"rope_scaling\": null}", "interleaved pairs"},
         /* the wrapper's word, and the text model's */
         {"ministral3", "{\"\": {\"tie_word_embeddings\": true, \"quantization_config\": null}}",
          "logits = x, language_model.lm_head.weight"},
