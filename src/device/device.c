@@ -124,9 +124,9 @@ static mlxr_status begin_sequence(const mlxr_executable *e, mlxr_state *s, size_
             "device: sequence %u begins at position %zu, but its states are those after %zu and %zu "
             "tokens",
             (unsigned)table->sequence, position, v->n_tokens[0], v->n_tokens[1]);
-    /* A fresh one writes over the longer version: the step before the last may be run again. */
-    step->to = step->fresh ? v->n_tokens[1] > v->n_tokens[0] : !step->from;
+    step->to = !step->from;
     v->n_tokens[step->to] = 0;
+    if (step->fresh) v->n_tokens[step->from] = 0; /* another sequence's, which had the number before */
     return MLXR_OK;
 }
 

@@ -24,11 +24,6 @@ typedef struct mlxr_family {
 } mlxr_family;
 extern const mlxr_family *const mlxr_families[]; /* NULL-terminated */
 
-/* Rotary embedding from config.json: head_dim, rope_theta, rope_scaling / rope_parameters. Fills inv_freq
- * [n_rot / 2] and *scale. Kinds: default, linear, llama3; another is refused by name. */
-mlxr_status mlxr_rope_frequencies(float *inv_freq, size_t n_rot, float *scale, const mlxr_config *config,
-                                  mlxr_error *err);
-
 /* Matches every weight of the program with a tensor and fills its mlxr_matrix: NAME.weight, and where config.json's
  * "quantization" says so NAME.scales and, for affine, NAME.biases. All missing, extra and misshapen tensors are in one
  * message. The checkpoint must outlive the program's use. */

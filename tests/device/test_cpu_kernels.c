@@ -633,7 +633,8 @@ static void test_silu_at_the_ends(void **state)
 
 static void test_rope(void **state)
 {
-    static const size_t rots[][2] = {{2, 2}, {8, 8}, {24, 24}, {64, 64}, {64, 16}, {80, 80}, {128, 128}};
+    static const size_t rots[][2] = {{2, 2},   {8, 8},   {6, 6},   {10, 6},  {24, 24},   {50, 50}, {64, 64},
+                                     {64, 16}, {80, 80}, {80, 34}, {96, 72}, {128, 128}, {256, 64}};
     const mlxr_cpu_kernels *k;
     enum { HEADS = 3 };
 

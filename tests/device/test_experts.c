@@ -906,6 +906,11 @@ static void unlike_experts_are_refused(void **state)
     weight_named(p, "up_bias")->m.quant = (mlxr_quant){MLXR_QUANT_AFFINE, 4, 32};
     assert_refused(p, "up_bias.bias");
     mlxr_program_free(p);
+
+    s.act = (mlxr_act)(MLXR_ACT_SWIGLU_OAI + 1);
+    p = experts_program(&s, false);
+    assert_refused(p, "EXPERTS, layer 5): no such activation");
+    mlxr_program_free(p);
 }
 
 int main(void)

@@ -238,7 +238,7 @@ static void scale_by_nan(mlxr_builder *b)
 
 static void norm_no_weight(mlxr_op *op)
 {
-    op->weight = MLXR_NONE;
+    op->weight = 999;
 }
 static void norm_matrix(mlxr_op *op)
 {
@@ -341,9 +341,9 @@ static void what_does_not_fit_is_refused(void **state)
         {{.before = scale_by_nan}, MLXR_E_INTERNAL, "(SCALE, layer 0): a field"},
         {{.norm = norm_no_weight}, MLXR_E_INTERNAL, "(RMS_NORM, layer 0): weight is not a weight"},
         {{.norm = norm_matrix}, MLXR_E_INTERNAL, "embed.weight is a matrix [12, 8], wanted a vector [1, 8]"},
-        {{.norm = norm_width}, MLXR_E_INTERNAL, "(RMS_NORM, layer 0): a field"},
-        {{.norm = norm_no_width}, MLXR_E_INTERNAL, "(RMS_NORM, layer 0): a field"},
-        {{.norm = norm_eps}, MLXR_E_INTERNAL, "(RMS_NORM, layer 0): a field"},
+        {{.norm = norm_width}, MLXR_E_INTERNAL, "(RMS_NORM, layer 0): eps is below 0, or the width"},
+        {{.norm = norm_no_width}, MLXR_E_INTERNAL, "(RMS_NORM, layer 0): eps is below 0, or the width"},
+        {{.norm = norm_eps}, MLXR_E_INTERNAL, "(RMS_NORM, layer 0): eps is below 0, or the width"},
         {{.norm = no_dst}, MLXR_E_INTERNAL, "dst is not a register"},
         {{.linear = linear_in_place}, MLXR_E_INTERNAL, "dst is the input"},
         {{.linear = linear_bias_is_matrix}, MLXR_E_INTERNAL, "bias layers.0.q.weight is a matrix"},

@@ -143,6 +143,11 @@ mlxr_status mlxr_cpu_prepare_experts(cpu_executable *e, cpu_op *c, size_t i_op, 
     mlxr_status st;
     size_t stride;
 
+    if ((unsigned)op->u.experts.act > MLXR_ACT_SWIGLU_OAI) {
+        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
+                         "device cpu: operation %zu (EXPERTS, layer %d): no such activation here", i_op,
+                         (int)op->i_layer);
+    }
     if (!e->mixing) e->mixing = mlxr_arena_calloc(&e->arena, 1, sizeof *e->mixing);
     if (!m || !e->mixing || !mlxr_add_size(&stride, op->u.experts.width, MLXR_CPU_CHUNK + 16)) {
         return mlxr_fail_nomem(err, "device cpu");

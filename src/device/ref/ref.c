@@ -8,11 +8,21 @@ typedef void (*ref_fn)(const ref_step *s, const mlxr_op *op);
 
 /* By kind; a kind without a function is refused at compile. */
 static const ref_fn functions[MLXR_OP_COUNT] = {
-    [MLXR_OP_EMBED] = mlxr_ref_embed,       [MLXR_OP_LINEAR] = mlxr_ref_linear,
-    [MLXR_OP_RMS_NORM] = mlxr_ref_rms_norm, [MLXR_OP_ROPE] = mlxr_ref_rope,
-    [MLXR_OP_ATTEND] = mlxr_ref_attend,     [MLXR_OP_ACT_MUL] = mlxr_ref_act_mul,
-    [MLXR_OP_ADD] = mlxr_ref_add,           [MLXR_OP_SCALE] = mlxr_ref_scale,
-    [MLXR_OP_ROUTE] = mlxr_ref_route,       [MLXR_OP_EXPERTS] = mlxr_ref_experts,
+    [MLXR_OP_EMBED] = mlxr_ref_embed,
+    [MLXR_OP_LINEAR] = mlxr_ref_linear,
+    [MLXR_OP_RMS_NORM] = mlxr_ref_rms_norm,
+    [MLXR_OP_LAYER_NORM] = mlxr_ref_layer_norm,
+    [MLXR_OP_ROPE] = mlxr_ref_rope,
+    [MLXR_OP_ATTEND] = mlxr_ref_attend,
+    [MLXR_OP_ACT_MUL] = mlxr_ref_act_mul,
+    [MLXR_OP_ADD] = mlxr_ref_add,
+    [MLXR_OP_SCALE] = mlxr_ref_scale,
+    [MLXR_OP_SOFTCAP] = mlxr_ref_softcap,
+    [MLXR_OP_SLICE] = mlxr_ref_slice,
+    [MLXR_OP_SHORT_CONV] = mlxr_ref_short_conv,
+    [MLXR_OP_GATED_DELTA] = mlxr_ref_gated_delta,
+    [MLXR_OP_ROUTE] = mlxr_ref_route,
+    [MLXR_OP_EXPERTS] = mlxr_ref_experts,
 };
 
 static mlxr_status ref_open(mlxr_device **out, const mlxr_device_options *options, mlxr_error *err)
@@ -59,17 +69,17 @@ static void find_tail(ref_executable *e, const mlxr_program *p)
 {
     e->i_tail = 0;
     for (size_t i = 0; i < p->n_ops; i++)
-        if (p->ops[i].kind == MLXR_OP_ATTEND) e->i_tail = i + 1;
+        if (mlxr_op_mixes_tokens(p->ops[i].kind)) e->i_tail = i + 1;
     for (size_t r = 0; r < p->n_regs; r++) e->in_tail[r] = true;
     for (size_t i = 0; i < e->i_tail; i++) {
-        const mlxr_op *op = &p->ops[i];
-        const mlxr_reg_id used[] = {op->dst, op->a, op->b, op->c};
-        for (size_t j = 0; j < MLXR_COUNT(used); j++)
-            if (used[j] != MLXR_NONE) e->in_tail[used[j]] = false;
+        mlxr_reg_id inputs[MLXR_OP_MAX_INPUTS];
+        size_t n = mlxr_op_inputs(&p->ops[i], inputs);
+        for (size_t j = 0; j < n; j++) e->in_tail[inputs[j]] = false;
+        e->in_tail[p->ops[i].dst] = false;
     }
 }
 
-/* Every slot's keys, then its values, one slot after the other; false when a block would not fit a size_t. */
+/* Every KV slot's keys, then its values, one slot after the other; false when a block would not fit a size_t. */
 static bool lay_out_block(ref_executable *e, const mlxr_program *p)
 {
     size_t total = 0;
@@ -77,6 +87,7 @@ static bool lay_out_block(ref_executable *e, const mlxr_program *p)
     for (size_t i = 0; i < p->n_slots; i++) {
         const mlxr_slot *sl = &p->slots[i];
         size_t floats;
+        if (sl->kind != MLXR_SLOT_KV) continue;
         e->slot_offset[i] = total;
         if (!mlxr_mul_size(&floats, sl->n_kv_heads * (sl->k_head_dim + sl->v_head_dim), MLXR_KV_BLOCK) ||
             !mlxr_add_size(&total, total, floats))
@@ -85,6 +96,18 @@ static bool lay_out_block(ref_executable *e, const mlxr_program *p)
     }
     e->block_floats = total;
     return total <= SIZE_MAX / sizeof(float);
+}
+
+/* What of an operation is not known here, or NULL. */
+static const char *unsupported(const mlxr_op *op)
+{
+    mlxr_act act = MLXR_ACT_NONE;
+
+    if ((unsigned)op->kind >= MLXR_OP_COUNT || !functions[op->kind]) return "no such operation here";
+    if (op->kind == MLXR_OP_ACT_MUL) act = op->u.act.act;
+    if (op->kind == MLXR_OP_SHORT_CONV) act = op->u.conv.act;
+    if (op->kind == MLXR_OP_EXPERTS) act = op->u.experts.act;
+    return (unsigned)act > MLXR_ACT_SWIGLU_OAI ? "no such activation here" : NULL;
 }
 
 static mlxr_status ref_compile(mlxr_executable **out, mlxr_device *d, const mlxr_program *p, mlxr_error *err)
@@ -99,12 +122,17 @@ static mlxr_status ref_compile(mlxr_executable **out, mlxr_device *d, const mlxr
     e->regs = mlxr_calloc_array(p->n_regs, sizeof *e->regs);
     e->slot_offset = mlxr_calloc_array(p->n_slots, sizeof *e->slot_offset);
     e->in_tail = mlxr_calloc_array(p->n_regs, sizeof *e->in_tail);
-    for (size_t i = 0; i < p->n_ops && st == MLXR_OK; i++)
-        if ((unsigned)p->ops[i].kind >= MLXR_OP_COUNT || !functions[p->ops[i].kind])
-            st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "device ref: operation %zu (%s) is not supported", i,
-                           mlxr_op_name(p->ops[i].kind));
-    for (size_t i = 0; i < p->n_ops && st == MLXR_OK; i++)
-        if (p->ops[i].kind == MLXR_OP_EXPERTS) st = mlxr_ref_prepare_experts(e, &p->ops[i], i, err);
+    for (size_t i = 0; i < p->n_ops && st == MLXR_OK; i++) {
+        const mlxr_op *op = &p->ops[i];
+        const char *why = unsupported(op);
+        if (why)
+            st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "device ref: operation %zu (%s, layer %d): %s", i,
+                           mlxr_op_name(op->kind), (int)op->i_layer, why);
+        else if (op->kind == MLXR_OP_ROPE && op->u.rope.n_rot / 2 > e->row_floats)
+            e->row_floats = op->u.rope.n_rot / 2;
+        else if (op->kind == MLXR_OP_EXPERTS)
+            st = mlxr_ref_prepare_experts(e, op, i, err);
+    }
     for (size_t i = 0; i < p->n_weights && st == MLXR_OK; i++) {
         if (!mlxr_quant_supported(p->weights[i].m.quant))
             st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "device ref: %s%s: quantization is not supported",
@@ -140,6 +168,7 @@ static void ref_state_free(mlxr_state *base)
     ref_state *s = (ref_state *)base;
 
     free(s->blocks);
+    free(s->sequences);
     free(s);
 }
 
@@ -150,11 +179,13 @@ static mlxr_status ref_state_create(mlxr_state **out, mlxr_executable *base, siz
 
     *out = NULL;
     if (s) s->blocks = mlxr_calloc_array(n_blocks, ref_block_bytes(base));
-    if (!s || !s->blocks) {
-        free(s);
-        return mlxr_fail(err, MLXR_E_NOMEM,
-                         "device ref: out of memory for %zu blocks of %zu bytes of keys and values", n_blocks,
-                         ref_block_bytes(base));
+    if (s) s->sequences = mlxr_calloc_array(n_sequences, mlxr_executable_sequence_bytes(base));
+    if (!s || !s->blocks || !s->sequences) {
+        if (s) ref_state_free(&s->base);
+        return mlxr_fail(
+            err, MLXR_E_NOMEM,
+            "device ref: out of memory for %zu blocks of %zu bytes and %zu sequences of %zu bytes", n_blocks,
+            ref_block_bytes(base), n_sequences, mlxr_executable_sequence_bytes(base));
     }
     *out = &s->base;
     return MLXR_OK;
@@ -228,7 +259,12 @@ static mlxr_status ref_run(mlxr_executable *base, mlxr_state *state, const mlxr_
 {
     ref_executable *e = (ref_executable *)base;
     const mlxr_program *p = base->program;
-    ref_step s = {.e = e, .state = (ref_state *)state, .p = p, .n = batch->n_tokens, .tables = batch->tables};
+    ref_step s = {.e = e,
+                  .state = (ref_state *)state,
+                  .p = p,
+                  .n = batch->n_tokens,
+                  .tables = batch->tables,
+                  .steps = batch->steps};
 
     if (!reserve(e, batch))
         return mlxr_fail(err, MLXR_E_NOMEM, "device ref: out of memory for a step of %zu tokens",

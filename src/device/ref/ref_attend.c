@@ -25,41 +25,57 @@ static float *values_at(const ref_step *s, mlxr_slot_id slot, uint32_t seq, size
            position % MLXR_KV_BLOCK * sl->n_kv_heads * sl->v_head_dim;
 }
 
-/* dst[Dv] = sum over positions of softmax(scale * q K^T) V, for one head at the last of the positions. */
+/* What the scores of a query at this position are multiplied by. */
+static double score_scale(const mlxr_op *op, size_t position)
+{
+    size_t span = op->u.attend.position_span;
+    double factor = span ? 1 + op->u.attend.position_beta * log(1 + (double)(position / span)) : 1;
+
+    return op->u.attend.scale * factor;
+}
+
+/* dst[Dv] = sum over positions of softmax(scale * q K^T) V, for one head at the last of the positions. A sink is one
+ * more score, with no value. */
 static void attend_head(const ref_step *s, const mlxr_op *op, uint32_t seq, size_t position, size_t i_kv_head,
-                        const float *q, float *dst)
+                        double sink, const float *q, float *dst)
 {
     mlxr_slot_id slot = op->u.attend.slot;
     const mlxr_slot *sl = &s->p->slots[slot];
     size_t Dk = sl->k_head_dim, Dv = sl->v_head_dim;
     size_t begin = sl->window && position >= sl->window ? position + 1 - sl->window : 0;
-    float *scores = s->e->scores, max = -INFINITY;
-    double total = 0, *sum = s->e->sum;
+    double scale = score_scale(op, position), cap = op->u.attend.softcap;
+    float *scores = s->e->scores;
+    double max = sink, total, *sum = s->e->sum;
 
     for (size_t p = begin; p <= position; p++) {
         const float *k = keys_at(s, slot, seq, p) + i_kv_head * Dk;
         double dot = 0;
         for (size_t i = 0; i < Dk; i++) dot += (double)q[i] * k[i];
-        scores[p - begin] = (float)(dot * op->u.attend.scale);
-        max = fmaxf(max, scores[p - begin]);
+        dot *= scale;
+        if (cap > 0) dot = cap * tanh(dot / cap);
+        scores[p - begin] = (float)dot;
+        max = fmax(max, scores[p - begin]);
     }
+    total = isinf(sink) ? 0 : exp(sink - max);
     for (size_t i = 0; i < Dv; i++) sum[i] = 0;
     for (size_t p = begin; p <= position; p++) {
         const float *v = values_at(s, slot, seq, p) + i_kv_head * Dv;
-        double weight = exp((double)scores[p - begin] - max);
+        double weight = exp(scores[p - begin] - max);
         total += weight;
         for (size_t i = 0; i < Dv; i++) sum[i] += weight * v[i];
     }
     for (size_t i = 0; i < Dv; i++) dst[i] = (float)(sum[i] / total);
 }
 
-/* a: q [T, Hq * Dk], b: k [T, Hkv * Dk], c: v [T, Hkv * Dv]; head h of q reads head h / (Hq / Hkv) of k and v. */
+/* a: q [T, Hq * Dk], b: k [T, Hkv * Dk], c: v [T, Hkv * Dv]; head h of q reads head h / (Hq / Hkv) of k and v.
+ * Without b and c an earlier operation has put this batch's keys and values into the slot. */
 void mlxr_ref_attend(const ref_step *s, const mlxr_op *op)
 {
     const mlxr_slot *sl = &s->p->slots[op->u.attend.slot];
+    const mlxr_matrix *sinks = op->weight == MLXR_NONE ? NULL : &s->p->weights[op->weight].m;
     size_t Hq = op->u.attend.n_heads, Hkv = sl->n_kv_heads, Dk = sl->k_head_dim, Dv = sl->v_head_dim;
 
-    for (size_t t = 0; t < s->n; t++) {
+    for (size_t t = 0; t < s->n && op->b != MLXR_NONE; t++) {
         memcpy(keys_at(s, op->u.attend.slot, s->seqs[t], s->positions[t]), s->regs[op->b] + t * Hkv * Dk,
                Hkv * Dk * sizeof(float));
         memcpy(values_at(s, op->u.attend.slot, s->seqs[t], s->positions[t]), s->regs[op->c] + t * Hkv * Dv,
@@ -68,5 +84,6 @@ void mlxr_ref_attend(const ref_step *s, const mlxr_op *op)
     for (size_t t = 0; t < s->n; t++)
         for (size_t h = 0; h < Hq; h++)
             attend_head(s, op, s->seqs[t], s->positions[t], h / (Hq / Hkv),
+                        sinks ? mlxr_load_float(sinks->data, sinks->dtype, h) : -INFINITY,
                         s->regs[op->a] + (t * Hq + h) * Dk, s->regs[op->dst] + (t * Hq + h) * Dv);
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "model/families/families.h"
+#include "model/rope.h"
 
 /* Bounds that no real model comes near; they keep a hostile config.json from asking for a giant program. */
 enum { MAX_LAYERS = 1024, MAX_HEADS = 1 << 14, MAX_HEAD_DIM = 1 << 12 };
@@ -27,7 +28,7 @@ typedef struct llama {
     double rms_norm_eps;
     bool attention_bias, mlp_bias, tie_word_embeddings, rope_traditional;
     const json_t *layer_types; /* NULL: all layers see everything */
-    const float *inv_freq;     /* [head_dim / 2] */
+    const float *inv_freq;     /* [head_dim / 2], the program's */
     float rope_scale;
 } llama;
 
@@ -152,6 +153,24 @@ static mlxr_status read_config(llama *m, const mlxr_config *config, mlxr_error *
     return read_layer_types(m, config, err);
 }
 
+static mlxr_status read_rope(mlxr_rope *out, const llama *m, const mlxr_config *config, mlxr_error *err)
+{
+    mlxr_rope_source src = {
+        .dims = (size_t)m->head_dim, .theta = 10000, .max_position_embeddings = m->max_position_embeddings};
+    mlxr_status st = mlxr_rope_scaling_of(&src.scaling, config->root, NULL, config->what, err);
+
+    if (st != MLXR_OK) return st;
+    st = mlxr_rope_theta_of(&src.theta, config->root, src.scaling, config->what, err);
+    if (st != MLXR_OK) return st;
+    st = mlxr_rope_init(out, &src, config->what, err);
+    if (st == MLXR_OK && out->dynamic_context) { /* ROPE has one set of frequencies for all positions */
+        mlxr_rope_clear(out);
+        st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "%s: rope scaling \"dynamic\" is not supported in family %s",
+                       config->what, config->model_type);
+    }
+    return st;
+}
+
 bool mlxr_llama_may_ignore(const mlxr_config *config, const char *tensor_name)
 {
     bool tied = true;
@@ -266,7 +285,7 @@ static void layer(const llama *m, int32_t i, mlxr_reg_id h)
 mlxr_status mlxr_llama_build(mlxr_program **out, const mlxr_config *config, mlxr_error *err)
 {
     llama m = {0};
-    float *inv_freq = NULL;
+    mlxr_rope rotary = {0};
     mlxr_reg_id h, x, logits;
     mlxr_weight_id table;
     mlxr_op op;
@@ -275,12 +294,10 @@ mlxr_status mlxr_llama_build(mlxr_program **out, const mlxr_config *config, mlxr
 
     *out = NULL;
     if ((st = read_config(&m, config, err)) != MLXR_OK) return st;
-    inv_freq = mlxr_calloc_array((size_t)m.head_dim / 2, sizeof *inv_freq);
-    if (!inv_freq) return mlxr_fail_nomem(err, config->what);
-    st = mlxr_rope_frequencies(inv_freq, (size_t)m.head_dim, &m.rope_scale, config, err);
-    if (st != MLXR_OK) goto done;
+    if ((st = read_rope(&rotary, &m, config, err)) != MLXR_OK) return st;
+    m.rope_scale = rotary.scale;
     if ((st = mlxr_builder_create(&m.b, config->model_type, err)) != MLXR_OK) goto done;
-    m.inv_freq = mlxr_build_floats(m.b, inv_freq, (size_t)m.head_dim / 2);
+    m.inv_freq = mlxr_build_floats(m.b, rotary.inv_freq, rotary.n_rot / 2);
 
     D = (size_t)m.hidden_size;
     V = (size_t)m.vocab_size;
@@ -305,6 +322,6 @@ mlxr_status mlxr_llama_build(mlxr_program **out, const mlxr_config *config, mlxr
                              logits, err);
 done:
     mlxr_builder_free(m.b);
-    free(inv_freq);
+    mlxr_rope_clear(&rotary);
     return st;
 }
