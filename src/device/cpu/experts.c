@@ -427,7 +427,7 @@ void mlxr_cpu_run_experts(cpu_executable *e, const cpu_op *c, const float *const
     const cpu_device *d = (const cpu_device *)e->base.device;
     const struct cpu_mixture *m = c->mixture;
     const struct cpu_mixing *x = e->mixing;
-    size_t n_parts = mlxr_pool_n_threads(d->pool) * 8, width = m->gate[0].n_cols;
+    size_t n_threads = mlxr_pool_n_threads(d->pool), width = m->gate[0].n_cols;
     mix s = {.e = e,
              .x = e->mixing,
              .m = m,
@@ -437,16 +437,20 @@ void mlxr_cpu_run_experts(cpu_executable *e, const cpu_op *c, const float *const
              .dst = dst,
              .n_tokens = n_tokens,
              .n_slots = n_tokens * m->k};
-    bool panels;
+    size_t most_first = SIZE_MAX, most_second = SIZE_MAX;
 
     sort_slots(&s, inputs);
-    panels = s.n_largest > 1; /* then nothing is gained by more rows than a panel's */
-    s.n_rows = range_rows(
-        m->F, s.n_groups * m->F / n_parts, 2 * width,
-        least_of(x->n_tile / (2 * s.n_largest + 1), panels ? mlxr_cpu_panel_rows(width) : SIZE_MAX));
+    if (s.n_largest >= 8) { /* then nothing is gained by more rows than a panel's */
+        most_first = mlxr_cpu_panel_rows(width);
+        most_second = mlxr_cpu_panel_rows(m->F);
+    }
+    most_first = least_of(most_first, x->n_tile / (2 * s.n_largest + 1));
+    most_second = least_of(most_second, x->n_tile / s.n_slots);
+    s.n_rows = range_rows(m->F, s.n_groups * m->F / (n_threads * 8), 2 * width, most_first);
     s.n_ranges = (m->F + s.n_rows - 1) / s.n_rows;
     mlxr_pool_for(d->pool, s.n_groups * s.n_ranges, 1, first_run, &s);
-    s.n_rows = range_rows(m->D, m->D / n_parts, m->F * s.n_groups,
-                          least_of(x->n_tile / s.n_slots, panels ? mlxr_cpu_panel_rows(m->F) : SIZE_MAX));
+    /* Four ranges a thread: each is a short stream of every expert, and half as long ones cost one token 3 %
+     * (Zen 5, 4 bits, 8 experts of 1024 by 512). */
+    s.n_rows = range_rows(m->D, m->D / (n_threads * 4), m->F * s.n_groups, most_second);
     mlxr_pool_for(d->pool, (m->D + s.n_rows - 1) / s.n_rows, 1, second_run, &s);
 }
