@@ -8,7 +8,7 @@
 #include "device/device.h"
 #include "test.h"
 
-#define N_DEVICES 1 /* the first ones of open_rig */
+#define N_DEVICES SIZE_MAX
 enum { V = 13, N_SEQUENCES = 3, MOST = 1100, N_BLOCKS = MOST / MLXR_KV_BLOCK + 1 };
 
 /* ---- a program: convolution -> delta rule -> (attention ->) logits ---- */

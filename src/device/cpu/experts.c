@@ -143,11 +143,6 @@ mlxr_status mlxr_cpu_prepare_experts(cpu_executable *e, cpu_op *c, size_t i_op, 
     mlxr_status st;
     size_t stride;
 
-    if ((unsigned)op->u.experts.act > MLXR_ACT_SWIGLU_OAI) {
-        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
-                         "device cpu: operation %zu (EXPERTS, layer %d): no such activation here", i_op,
-                         (int)op->i_layer);
-    }
     if (!e->mixing) e->mixing = mlxr_arena_calloc(&e->arena, 1, sizeof *e->mixing);
     if (!m || !e->mixing || !mlxr_add_size(&stride, op->u.experts.width, MLXR_CPU_CHUNK + 16)) {
         return mlxr_fail_nomem(err, "device cpu");
@@ -238,7 +233,8 @@ typedef struct mix {
     cpu_executable *e;
     struct cpu_mixing *x;
     const struct cpu_mixture *m;
-    const mlxr_op *op;
+    mlxr_gate_up gate_up;
+    mlxr_cpu_act act;
     const mlxr_cpu_kernels *kernels;
     const float *const *route; /* [n_tokens] */
     float *const *dst;
@@ -274,39 +270,6 @@ static void sort_slots(mix *s, const float *const *inputs)
     }
 }
 
-/* n values: act(gate) * up. y may be gate. */
-static void activate(const mix *s, float *y, const float *gate, const float *up, size_t n)
-{
-    const mlxr_act act = s->op->u.experts.act;
-    const float alpha = s->op->u.experts.alpha, limit = s->op->u.experts.limit;
-
-    switch (act) {
-    case MLXR_ACT_SILU: s->kernels->silu_mul(y, gate, up, n); break;
-    case MLXR_ACT_SWIGLU_OAI:
-        for (size_t i = 0; i < n; i++) {
-            float g = gate[i] > limit ? limit : gate[i], u = up[i];
-            u = u > limit ? limit : u < -limit ? -limit : u;
-            y[i] = (u + 1) * (g / (1 + expf(-alpha * g)));
-        }
-        break;
-    case MLXR_ACT_GELU:
-        for (size_t i = 0; i < n; i++) y[i] = 0.5f * gate[i] * erfcf(gate[i] * -0.70710678f) * up[i];
-        break;
-    case MLXR_ACT_GELU_TANH:
-        for (size_t i = 0; i < n; i++) {
-            float g = gate[i];
-            y[i] = 0.5f * g * (1 + tanhf(0.79788456f * (g + 0.044715f * g * g * g))) * up[i];
-        }
-        break;
-    case MLXR_ACT_SIGMOID:
-        for (size_t i = 0; i < n; i++) y[i] = up[i] / (1 + expf(-gate[i]));
-        break;
-    case MLXR_ACT_NONE:
-        for (size_t i = 0; i < n; i++) y[i] = gate[i] * up[i];
-        break;
-    }
-}
-
 static void spread(float **rows, size_t n, float *tile, size_t width)
 {
     for (size_t i = 0; i < n; i++) rows[i] = tile + i * width;
@@ -320,8 +283,8 @@ static void gate_and_up(const mix *s, const group *g, size_t begin, size_t end, 
     float *tile = x->tiles + i_thread * x->n_tile, *scratch = s->e->scratch + i_thread * s->e->scratch_floats;
     float **gates = x->tile_rows + i_thread * 2 * x->n_slots, **ups = gates + x->n_slots;
     size_t n = end - begin, gate_rows = m->gate[0].n_rows, padded = mlxr_round_up(m->F, MLXR_CPU_CHUNK);
-    bool interleaved = s->op->u.experts.gate_up == MLXR_GATE_UP_INTERLEAVED;
-    bool halves = s->op->u.experts.gate_up == MLXR_GATE_UP_HALVES;
+    bool interleaved = s->gate_up == MLXR_GATE_UP_INTERLEAVED;
+    bool halves = s->gate_up == MLXR_GATE_UP_HALVES;
     mlxr_cpu_linear a = {.m = &m->gate[g->expert],
                          .bias = m->gate_bias ? m->gate_bias + g->expert * gate_rows : NULL,
                          .x = x->x + g->begin,
@@ -337,7 +300,7 @@ static void gate_and_up(const mix *s, const group *g, size_t begin, size_t end, 
         for (size_t t = 0; t < g->n; t++) {
             float *y = x->hidden + (g->begin + t) * x->stride + begin;
             for (size_t i = 0; i < n; i++) y[i] = gates[t][2 * i], up[i] = gates[t][2 * i + 1];
-            activate(s, y, y, up, n);
+            s->kernels->act_mul(y, y, up, n, s->act);
         }
     } else {
         size_t from = halves ? m->F + begin : begin;
@@ -350,7 +313,7 @@ static void gate_and_up(const mix *s, const group *g, size_t begin, size_t end, 
         a.first = from;
         m->up_fn(&a, from, from + n, scratch);
         for (size_t t = 0; t < g->n; t++) {
-            activate(s, x->hidden + (g->begin + t) * x->stride + begin, gates[t], ups[t], n);
+            s->kernels->act_mul(x->hidden + (g->begin + t) * x->stride + begin, gates[t], ups[t], n, s->act);
         }
     }
     if (end == m->F) { /* another operation's F may have been larger */
@@ -431,7 +394,8 @@ void mlxr_cpu_run_experts(cpu_executable *e, const cpu_op *c, const float *const
     mix s = {.e = e,
              .x = e->mixing,
              .m = m,
-             .op = c->op,
+             .gate_up = c->op->u.experts.gate_up,
+             .act = c->act,
              .kernels = d->kernels,
              .route = route,
              .dst = dst,
