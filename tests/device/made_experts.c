@@ -155,6 +155,21 @@ static void bind_stack(mlxr_program *p, const spec *s, const char *name)
     w->m = stack[0];
 }
 
+static void bind_first_stack(mlxr_program *p, const spec *s, const char *name, uint64_t what)
+{
+    mlxr_weight *w = weight_named(p, name);
+    mlxr_matrix *stack;
+
+    if (!w) return;
+    stack = take(p, w->n_experts, sizeof *stack);
+    for (size_t e = 0; e < w->n_experts; e++) {
+        stack[e] = new_matrix(p, s->stored, w->n_rows, w->n_cols);
+        for (size_t i = 0; i < w->n_rows; i++) fill_row(&stack[e], i, what, e, i);
+    }
+    w->experts = stack;
+    w->m = stack[0];
+}
+
 float bias_of(uint64_t what, size_t e, size_t i)
 {
     float b = 0.5f * unit(what + OF_BIAS, e, i, 0);
@@ -248,6 +263,25 @@ static void build_experts(mlxr_builder *b, const spec *s, mlxr_reg_id x, mlxr_re
     mlxr_build_op(b, &op);
 }
 
+static mlxr_reg_id build_first_experts(mlxr_builder *b, const spec *s, mlxr_reg_id x)
+{
+    mlxr_op op = mlxr_op_init(MLXR_OP_EXPERTS, 4);
+    mlxr_reg_id scores = build_embed(b, "first_scores", s->n_ids, s->E);
+
+    op.a = x;
+    op.b = mlxr_build_reg(b, "first_route", 2 * s->k);
+    op.dst = mlxr_build_reg(b, "first", s->D);
+    build_route(b, s, scores, op.b);
+    op.u.experts.k = s->k;
+    op.u.experts.width = s->first_F;
+    op.u.experts.gate_up = MLXR_GATE_UP_HALVES;
+    op.u.experts.up = op.u.experts.gate_bias = op.u.experts.up_bias = op.u.experts.down_bias = MLXR_NONE;
+    op.u.experts.gate = mlxr_build_stack(b, s->E, 2 * s->first_F, s->D, ".weight", "first_gate");
+    op.u.experts.down = mlxr_build_stack(b, s->E, s->D, s->first_F, ".weight", "first_down");
+    mlxr_build_op(b, &op);
+    return op.dst;
+}
+
 mlxr_program *experts_program(const spec *s, bool given_route)
 {
     mlxr_builder *b;
@@ -264,6 +298,7 @@ mlxr_program *experts_program(const spec *s, bool given_route)
         route = mlxr_build_reg(b, "route", 2 * s->k);
         build_route(b, s, scores, route);
     }
+    if (s->first_F) x = build_first_experts(b, s, x);
     out = mlxr_build_reg(b, "out", s->D);
     build_experts(b, s, x, route, out);
     if (s->attends) {
@@ -284,8 +319,11 @@ mlxr_program *experts_program(const spec *s, bool given_route)
     mlxr_builder_free(b);
     bind_dense(p, "x", OF_X, 1.7f);
     bind_dense(p, "scores", OF_SCORES, 3.0f);
+    bind_dense(p, "first_scores", OF_FIRST_SCORES, 3.0f);
     bind_dense(p, "route", OF_SCORES, 3.0f);
     bind_dense(p, "expert_weights", OF_EXPERT_WEIGHTS, 1.0f);
+    bind_first_stack(p, s, "first_gate", OF_FIRST_GATE);
+    bind_first_stack(p, s, "first_down", OF_FIRST_DOWN);
     bind_stack(p, s, "gate");
     bind_stack(p, s, "up");
     bind_stack(p, s, "down");

@@ -20,6 +20,8 @@ typedef struct spec {
     mlxr_router router;
     bool normalize, biases, expert_weights;
     float scale;
+    /* Width of another EXPERTS, with a ROUTE of its own, whose result this one reads; gate and up in halves. 0: none */
+    size_t first_F;
     bool attends; /* an ATTEND behind, which needs every token's result */
 } spec;
 
@@ -29,7 +31,18 @@ spec plain(size_t E, size_t k, size_t D, size_t F);
 enum { ALPHA_TENTHS = 17, LIMIT = 1 }; /* of SWIGLU_OAI; inputs are about 1, so that the limit counts */
 
 /* What values are of. */
-enum { OF_X = 1, OF_SCORES, OF_EXPERT_WEIGHTS, OF_GATE, OF_UP, OF_DOWN, OF_BIAS = 16 };
+enum {
+    OF_X = 1,
+    OF_SCORES,
+    OF_EXPERT_WEIGHTS,
+    OF_GATE,
+    OF_UP,
+    OF_DOWN,
+    OF_FIRST_SCORES,
+    OF_FIRST_GATE,
+    OF_FIRST_DOWN,
+    OF_BIAS = 16
+};
 /* In [-1, 1). */
 float unit(uint64_t what, uint64_t a, uint64_t b, uint64_t c);
 float bias_of(uint64_t what, size_t e, size_t i);

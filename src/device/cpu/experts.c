@@ -367,16 +367,17 @@ static void second_run(void *arg, size_t begin, size_t end, size_t i_thread)
     }
 }
 
-/* Rows of a range out of n: about `want`, at least so many that `least` weights a row make 16K (below, the hand-out
- * itself shows), at most `most`; in fours, and all ranges of about the same size. */
+/* Rows of a range out of n: about `want`; at least so many that they have 16K weights, `weights` each (below, the
+ * hand-out itself shows); at most `most`; in fours, and all ranges of about the same size. */
 static size_t range_rows(size_t n, size_t want, size_t weights, size_t most)
 {
-    size_t least = 16384 / weights, rows = want < least ? least : want, n_ranges;
+    size_t least = 16384 / (weights ? weights : 1), rows = want < least ? least : want, n_ranges;
 
     rows = rows > most ? most : rows;
     rows = rows < 4 ? 4 : rows / 4 * 4;
-    n_ranges = (n + rows - 1) / rows;
-    return mlxr_round_up((n + n_ranges - 1) / n_ranges, 4);
+    n_ranges = 1 + (n - 1) / rows; /* n > 0 */
+    rows = mlxr_round_up((n + n_ranges - 1) / n_ranges, 4);
+    return rows ? rows : 4;
 }
 
 static size_t least_of(size_t a, size_t b)
