@@ -5,8 +5,8 @@
  *     for one token after the other;
  *   - LINEARS: consecutive linear operations that read the same register (q, k, v; gate, up), as one run of rows;
  *   - LOOK: attention over what is stored;
- *   - EXPERTS: one such operation (experts.c);
- *   - CONV, DELTA: one operation that moves the state of each sequence on, token by token.
+ *   - CONV, DELTA: one operation that moves the state of each sequence on, token by token;
+ *   - EXPERTS: one such operation (experts.c).
  * What leads only to logits runs for the wanted tokens alone. A token's values stay in its own row of every register
  * either way; the register of the logits is the caller's buffer, by wanted row. */
 #ifndef MLXR_CPU_H
@@ -34,15 +34,15 @@ typedef struct cpu_op {
     const mlxr_op *op;
     cpu_op_part part;
     bool wanted_only;
-    /* Owned by the arena. RMS_NORM: offset + weight; LAYER_NORM: weight; LINEAR: bias or NULL; ATTEND: sinks or NULL;
-     * ROUTE: weight or NULL; SHORT_CONV: weight, transposed; GATED_DELTA: -exp(weight). */
+    /* Owned by the arena. RMS_NORM: offset + weight; LAYER_NORM: weight; LINEAR: bias or NULL; ATTEND: sinks or NULL; ROUTE: weight or NULL;
+     * SHORT_CONV: weight, transposed; GATED_DELTA: -exp(weight). */
     const float *vector;
     size_t n_vector;                   /* of RMS_NORM and LAYER_NORM */
     const float *bias;                 /* LAYER_NORM, SHORT_CONV: bias or NULL; GATED_DELTA: bias */
     mlxr_cpu_linear_fn linear;         /* LINEAR */
     size_t i_rope;                     /* ROPE: index into ropes */
     float factor;                      /* SCALE */
-    mlxr_cpu_act act;                  /* ACT_MUL, SHORT_CONV */
+    mlxr_cpu_act act;                  /* ACT_MUL, SHORT_CONV, EXPERTS */
     const struct cpu_mixture *mixture; /* EXPERTS */
 } cpu_op;
 
@@ -50,9 +50,9 @@ typedef enum cpu_step_kind {
     CPU_ROWS,
     CPU_LINEARS,
     CPU_LOOKING,
-    CPU_EXPERTS,
     CPU_CONV,
-    CPU_DELTA
+    CPU_DELTA,
+    CPU_EXPERTS
 } cpu_step_kind;
 
 typedef struct cpu_step {

@@ -179,7 +179,10 @@ static mlxr_status prepare(cpu_executable *e, cpu_op *c, size_t i, mlxr_error *e
         if (scratch > e->scratch_floats) e->scratch_floats = scratch;
         return take_vector(&c->vector, e, op->weight, err);
     case MLXR_OP_ROUTE: return take_vector(&c->vector, e, op->weight, err);
-    case MLXR_OP_EXPERTS: return mlxr_cpu_prepare_experts(e, c, i, err);
+    case MLXR_OP_EXPERTS:
+        c->act = (mlxr_cpu_act){.alpha = op->u.experts.alpha, .limit = op->u.experts.limit};
+        if (prepare_act(c, op->u.experts.act, i, err) != MLXR_OK) return MLXR_E_UNSUPPORTED;
+        return mlxr_cpu_prepare_experts(e, c, i, err);
     case MLXR_OP_ACT_MUL:
         c->act = (mlxr_cpu_act){.alpha = op->u.act.alpha,
                                 .limit = op->u.act.limit,
