@@ -131,10 +131,12 @@ build_fuzz() {
 
 # New inputs go to .cache/, the committed corpus is only read; a crash leaves its input beside the log.
 fuzz_one() { # TARGET
-    local name=${1#fuzz_}
+    local name=${1#fuzz_} words=()
     mkdir -p ".cache/fuzz/$name"
+    [ ! -f "tests/fuzz/corpus/$name.dict" ] || words=("-dict=tests/fuzz/corpus/$name.dict")
     "build-fuzz/fuzz/$1" -max_total_time="${FUZZ_SECONDS:-10}" -timeout=20 -rss_limit_mb=4096 -max_len=65536 \
-        -print_final_stats=1 -artifact_prefix="$logs/crash-$name-" ".cache/fuzz/$name" "tests/fuzz/corpus/$name" \
+        "${words[@]}" -print_final_stats=1 -artifact_prefix="$logs/crash-$name-" \
+        ".cache/fuzz/$name" "tests/fuzz/corpus/$name" \
         >"$logs/fuzz-$name.log" 2>&1 </dev/null
 }
 

@@ -11,7 +11,8 @@ static size_t ff_dim(mlxr_decoder *d)
     double multiplier = mlxr_field_real(d, "block_ffn_dim_multiplier", 1, 1e-3, 1e3);
 
     if (!mlxr_field_bool(d, "block_auto_adjust_ff_dim", true)) return (size_t)ff;
-    ff = (int64_t)(multiplier * (double)(2 * ff / 3));
+    ff = 2 * ff / 3;
+    ff = (int64_t)(multiplier * (double)ff);
     ff = (ff + multiple - 1) / multiple * multiple;
     if (ff < 1 || ff > MLXR_MAX_DIM)
         mlxr_decoder_fail(d, MLXR_E_FORMAT, "\"block_ff_dim\" becomes %lld, wanted 1 to %d", (long long)ff,
