@@ -135,7 +135,7 @@ fuzz_one() { # TARGET
     mkdir -p ".cache/fuzz/$name"
     [ ! -f "tests/fuzz/corpus/$name.dict" ] || words=("-dict=tests/fuzz/corpus/$name.dict")
     "build-fuzz/fuzz/$1" -max_total_time="${FUZZ_SECONDS:-10}" -timeout=20 -rss_limit_mb=4096 -max_len=65536 \
-        "${words[@]}" -print_final_stats=1 -artifact_prefix="$logs/crash-$name-" \
+        ${words[@]+"${words[@]}"} -print_final_stats=1 -artifact_prefix="$logs/crash-$name-" \
         ".cache/fuzz/$name" "tests/fuzz/corpus/$name" \
         >"$logs/fuzz-$name.log" 2>&1 </dev/null
 }
