@@ -143,6 +143,7 @@ typedef struct piece {
     const char *name, *suffix;
     size_t n_stacked; /* 0: no stack */
     size_t n_rows, n_cols;
+    size_t n_runs; /* of a vector in two dimensions, else 0 */
     bool is_vector;
 } piece;
 
@@ -153,9 +154,8 @@ static bool has_shape(const mlxr_tensor *t, const piece *p, size_t n_cols)
     const size_t *shape = t->shape;
     unsigned n_dims = t->n_dims;
 
-    /* A norm's weights for each head are two dimensions, [heads, head_dim]. */
-    if (p->is_vector && n_dims == 2)
-        return shape[0] > 1 && n_cols % shape[0] == 0 && shape[1] == n_cols / shape[0];
+    if (p->is_vector && p->n_runs)
+        return n_dims == 2 && shape[0] == p->n_runs && shape[1] == n_cols / p->n_runs;
     if (p->is_vector) return n_dims == 1 && shape[0] == n_cols;
     if (p->n_stacked) {
         if (n_dims < 1 || shape[0] != p->n_stacked) return false;
@@ -172,7 +172,9 @@ static bool has_shape(const mlxr_tensor *t, const piece *p, size_t n_cols)
 /* "[96, 64]", as messages say what was wanted. */
 static const char *wanted_text(char text[static 160], const piece *p, size_t n_cols)
 {
-    if (p->is_vector)
+    if (p->is_vector && p->n_runs)
+        snprintf(text, 160, "[%zu, %zu]", p->n_runs, n_cols / p->n_runs);
+    else if (p->is_vector)
         snprintf(text, 160, "[%zu]", n_cols);
     else if (p->n_stacked)
         snprintf(text, 160, "[%zu, %zu, %zu]", p->n_stacked, p->n_rows, n_cols);
@@ -426,6 +428,7 @@ static mlxr_status bind_weight(binder *b, mlxr_weight *w, mlxr_error *err)
                .n_stacked = w->n_experts,
                .n_rows = w->n_rows,
                .n_cols = w->n_cols,
+               .n_runs = w->n_runs,
                .is_vector = w->is_vector};
     mlxr_matrix *experts = NULL;
     mlxr_status st;

@@ -296,6 +296,22 @@ mlxr_weight_id mlxr_build_vector(mlxr_builder *b, size_t n, const char *suffix, 
     return name ? build_weight(b, name, suffix, 0, 1, n, true) : MLXR_NONE;
 }
 
+mlxr_weight_id mlxr_build_vectors(mlxr_builder *b, size_t n_runs, size_t n, const char *suffix,
+                                  const char *fmt, ...)
+{
+    mlxr_weight_id id;
+    size_t all = 0;
+    char *name;
+
+    if (failed(b)) return MLXR_NONE;
+    PRINT_NAME(b, fmt, name);
+    if (!name) return MLXR_NONE;
+    if (!mlxr_mul_size(&all, n_runs, n)) all = SIZE_MAX; /* refused as too large */
+    id = build_weight(b, name, suffix, 0, 1, all, true);
+    if (id != MLXR_NONE) b->p->weights[id].n_runs = n_runs;
+    return id;
+}
+
 mlxr_reg_id mlxr_build_reg(mlxr_builder *b, const char *name, size_t width)
 {
     mlxr_program *p = b->p;

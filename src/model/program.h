@@ -59,6 +59,7 @@ typedef struct mlxr_weight {
     const char *name, *suffix;
     size_t n_experts;      /* 0: no stack */
     size_t n_rows, n_cols; /* [rows, cols]; a vector has n_rows == 1 and its tensor one dimension */
+    size_t n_runs;         /* a vector whose tensor is [n_runs, n_cols / n_runs]; 0: one dimension */
     bool is_vector;
     bool bound;
     mlxr_matrix m;              /* of a stack: its first matrix */
@@ -210,6 +211,9 @@ mlxr_weight_id mlxr_build_matrix(mlxr_builder *b, size_t n_rows, size_t n_cols, 
     MLXR_PRINTF(4, 5);
 mlxr_weight_id mlxr_build_vector(mlxr_builder *b, size_t n, const char *suffix, const char *fmt, ...)
     MLXR_PRINTF(4, 5);
+/* n_runs vectors of n, one after the other: a tensor [n_runs, n]. */
+mlxr_weight_id mlxr_build_vectors(mlxr_builder *b, size_t n_runs, size_t n, const char *suffix,
+                                  const char *fmt, ...) MLXR_PRINTF(5, 6);
 mlxr_reg_id mlxr_build_reg(mlxr_builder *b, const char *name,
                            size_t width); /* the same name: the same register */
 /* Stacks of matrices; with "{expert}" in the name the checkpoint has a tensor for each. */
