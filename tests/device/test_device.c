@@ -149,13 +149,14 @@ static void linear_adds_its_bias(void **state)
     }
 }
 
-/* Over the whole register, and over each half of it (a norm of heads), with and without gemma's offset. */
+/* Over the whole register, and over each half of it (a norm of heads), with and without gemma's offset; with a weight for
+ * all halves and with one for each. */
 static void rms_norm_takes_width_and_offset(void **state)
 {
     static const struct {
-        size_t width;
+        size_t width, n_weights;
         float offset, eps;
-    } cases[] = {{V, 0, 1e-5f}, {V / 2, 0, 0.5f}, {V / 2, 1, 1e-6f}};
+    } cases[] = {{V, V, 0, 1e-5f}, {V / 2, V / 2, 0, 0.5f}, {V / 2, V / 2, 1, 1e-6f}, {V / 2, V, 1, 1e-6f}};
     (void)state;
     for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (size_t c = 0; c < MLXR_COUNT(cases); c++) {
@@ -166,7 +167,7 @@ static void rms_norm_takes_width_and_offset(void **state)
             start(&t);
             op.a = embed(&t, "table", "h", V, 1).dst;
             op.dst = mlxr_build_reg(t.b, "logits", V);
-            op.weight = mlxr_build_vector(t.b, width, ".weight", "weight");
+            op.weight = mlxr_build_vector(t.b, cases[c].n_weights, ".weight", "weight");
             op.u.norm.eps = cases[c].eps;
             op.u.norm.offset = cases[c].offset;
             op.u.norm.width = width;
@@ -179,7 +180,8 @@ static void rms_norm_takes_width_and_offset(void **state)
                 for (size_t k = 0; k < width; k++)
                     mean += pow((double)value_of("table", begin + k), 2) / (double)width;
                 assert_near(out[i], (double)value_of("table", i) / sqrt(mean + (double)cases[c].eps) *
-                                        ((double)cases[c].offset + (double)value_of("weight", i % width)));
+                                        ((double)cases[c].offset +
+                                         (double)value_of("weight", i % cases[c].n_weights)));
             }
             end(&t);
         }
@@ -211,12 +213,13 @@ static void rms_norm_without_a_weight(void **state)
     }
 }
 
+/* The last two have weights of their own for each half. */
 static void layer_norm_takes_width_and_bias(void **state)
 {
     static const struct {
-        size_t width;
+        size_t width, n_weights;
         bool bias;
-    } cases[] = {{V, true}, {V, false}, {V / 2, true}};
+    } cases[] = {{V, V, true}, {V, V, false}, {V / 2, V / 2, true}, {V / 2, V, true}, {V / 4, V, false}};
     (void)state;
     for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (size_t c = 0; c < MLXR_COUNT(cases); c++) {
@@ -227,8 +230,8 @@ static void layer_norm_takes_width_and_bias(void **state)
             start(&t);
             op.a = embed(&t, "table", "h", V, 1).dst;
             op.dst = mlxr_build_reg(t.b, "logits", V);
-            op.weight = mlxr_build_vector(t.b, width, ".weight", "weight");
-            if (cases[c].bias) op.bias = mlxr_build_vector(t.b, width, ".bias", "bias");
+            op.weight = mlxr_build_vector(t.b, cases[c].n_weights, ".weight", "weight");
+            if (cases[c].bias) op.bias = mlxr_build_vector(t.b, cases[c].n_weights, ".bias", "bias");
             op.u.norm.eps = 1e-3f;
             op.u.norm.width = width;
             mlxr_build_op(t.b, &op);
@@ -241,9 +244,10 @@ static void layer_norm_takes_width_and_bias(void **state)
                     mean += (double)value_of("table", begin + k) / (double)width;
                 for (size_t k = 0; k < width; k++)
                     var += pow((double)value_of("table", begin + k) - mean, 2) / (double)width;
-                assert_near(out[i], ((double)value_of("table", i) - mean) / sqrt(var + (double)1e-3f) *
-                                            (double)value_of("weight", i % width) +
-                                        (cases[c].bias ? (double)value_of("bias", i % width) : 0));
+                assert_near(out[i],
+                            ((double)value_of("table", i) - mean) / sqrt(var + (double)1e-3f) *
+                                    (double)value_of("weight", i % cases[c].n_weights) +
+                                (cases[c].bias ? (double)value_of("bias", i % cases[c].n_weights) : 0));
             }
             end(&t);
         }
