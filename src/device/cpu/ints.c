@@ -7,11 +7,13 @@ static size_t place(mlxr_ints_order order, size_t k)
 {
     size_t unit = k / MLXR_INTS_UNIT, in = k % MLXR_INTS_UNIT;
 
+    if (order == MLXR_INTS_PLAIN) return k;
     if (order == MLXR_INTS_NIBBLES) return unit * MLXR_INTS_UNIT + in % 4 * 32 + in / 4;
     return unit * MLXR_INTS_UNIT + in / 8 % 4 * 32 + in / 32 * 8 + in % 8;
 }
 
-void mlxr_ints_from_floats(const mlxr_ints *out, const float *x, size_t n_cols, unsigned group, mlxr_ints_order order)
+void mlxr_ints_from_floats(const mlxr_ints *out, const float *x, size_t n_cols, unsigned group,
+                           mlxr_ints_order order)
 {
     size_t n_groups = n_cols / group, n_padded = mlxr_ints_groups(n_cols, group);
 
@@ -20,7 +22,8 @@ void mlxr_ints_from_floats(const mlxr_ints *out, const float *x, size_t n_cols, 
         float max = 0, scale, inverse;
         int32_t total = 0;
 
-        for (size_t i = 0; i < group && g < n_groups; i++) max = fabsf(v[i]) > max ? fabsf(v[i]) : max;
+        for (size_t i = 0; i < group && g < n_groups; i++)
+            if (!isnan(max) && !(fabsf(v[i]) <= max)) max = fabsf(v[i]);
         scale = mlxr_ints_scale(max);
         inverse = mlxr_ints_inverse(scale);
         for (size_t i = 0; i < group; i++) {

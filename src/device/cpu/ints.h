@@ -17,8 +17,8 @@
 enum { MLXR_INTS_UNIT = 128 }; /* columns whose order within the row of integers is permuted */
 
 /* The order in which a unit's columns k lie: vector m of 4, int16 lane L of 32.
- * NIBBLES: k = 4 L + m. OCTETS: k = 32 (L / 8) + 8 m + L % 8. */
-typedef enum mlxr_ints_order { MLXR_INTS_NIBBLES, MLXR_INTS_OCTETS } mlxr_ints_order;
+ * PLAIN: k = 32 m + L. NIBBLES: k = 4 L + m. OCTETS: k = 32 (L / 8) + 8 m + L % 8. */
+typedef enum mlxr_ints_order { MLXR_INTS_PLAIN, MLXR_INTS_NIBBLES, MLXR_INTS_OCTETS } mlxr_ints_order;
 
 /* One row of activations. Groups are padded with zeros to a multiple of 4, columns to whole units of those. */
 typedef struct mlxr_ints {
@@ -29,12 +29,13 @@ typedef struct mlxr_ints {
 
 typedef struct mlxr_linear_ints {
     const mlxr_matrix *m;
-    const float *bias;      /* [n_rows] or NULL */
-    const mlxr_ints *x;     /* n_tokens rows */
+    const float *bias;  /* [n_rows] or NULL */
+    const mlxr_ints *x; /* n_tokens rows */
     float *const *y;
     size_t n_tokens;
 } mlxr_linear_ints;
-typedef void (*mlxr_linear_ints_fn)(const mlxr_linear_ints *a, size_t row_begin, size_t row_end, void *scratch);
+typedef void (*mlxr_linear_ints_fn)(const mlxr_linear_ints *a, size_t row_begin, size_t row_end,
+                                    void *scratch);
 
 /* What a matrix wants of its activations, and the kernel for it. */
 typedef struct mlxr_ints_kernel {
@@ -62,19 +63,21 @@ static inline float mlxr_ints_scale(float max)
 }
 static inline float mlxr_ints_inverse(float scale)
 {
-    return scale >= 1e-35f ? 1 / scale : 0; /* what is smaller counts for nothing: its inverse may not be finite */
+    return scale >= 1e-35f ? 1 / scale
+                           : 0; /* what is smaller counts for nothing: its inverse may not be finite */
 }
 
-/* Fills a row from n_cols floats. */
+/* Fills a row from n_cols floats: all instruction sets give the same. */
 typedef void (*mlxr_ints_from_floats_fn)(const mlxr_ints *out, const float *x, size_t n_cols, unsigned group,
                                          mlxr_ints_order order);
 void mlxr_ints_from_floats(const mlxr_ints *out, const float *x, size_t n_cols, unsigned group,
                            mlxr_ints_order order);
-void mlxr_ints_from_floats_vnni(const mlxr_ints *out, const float *x, size_t n_cols, unsigned group,
-                                mlxr_ints_order order);
 
-mlxr_ints_kernel mlxr_ints_kernel_vnni(const mlxr_matrix *m);
-mlxr_ints_kernel mlxr_ints_kernel_avx2(const mlxr_matrix *m);
-mlxr_ints_kernel mlxr_ints_kernel_base(const mlxr_matrix *m);
+/* What an instruction set has of these. */
+typedef struct mlxr_ints_kernels {
+    mlxr_ints_kernel (*find)(const mlxr_matrix *m);
+    mlxr_ints_from_floats_fn from_floats;
+} mlxr_ints_kernels;
+extern const mlxr_ints_kernels mlxr_ints_avx2, mlxr_ints_vnni;
 
 #endif

@@ -5,6 +5,7 @@
  * across in one small transposition, which leaves lane 4 c + r with row r's dot product of the step's group c: a step is
  * four groups. */
 #include <immintrin.h>
+#include <math.h>
 
 #include "device/cpu/ints.h"
 
@@ -141,8 +142,8 @@ INLINE __m512 load_scales(const uint8_t *p, size_t next, size_t n, mlxr_dtype dt
         e = _mm512_cvtepu8_epi32(
             _mm_unpacklo_epi64(_mm_unpacklo_epi32(r[0], r[1]), _mm_unpacklo_epi32(r[2], r[3])));
         f = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-        f = _mm512_mask_sllv_epi32(f, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(1 << 21),
-                                   e);
+        f = _mm512_mask_sllv_epi32(f, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)),
+                                   _mm512_set1_epi32(1 << 21), e);
         f = _mm512_mask_mov_epi32(f, _mm512_cmpeq_epu32_mask(e, _mm512_set1_epi32(255)),
                                   _mm512_set1_epi32(0x7f800000));
         return across(_mm512_castsi512_ps(f));
@@ -176,7 +177,8 @@ INLINE __m512i step_dot(scheme s, __m512i w[][4], const int16_t *x)
         sum[u] = _mm512_setzero_si512();
         UNROLL
         for (unsigned i = 0; i < 4; i++)
-            sum[u] = _mm512_dpwssd_epi32(sum[u], w[u][i], _mm512_loadu_si512(x + u * MLXR_INTS_UNIT + i * 32));
+            sum[u] = _mm512_dpwssd_epi32(sum[u], w[u][i],
+                                         _mm512_loadu_si512(x + u * MLXR_INTS_UNIT + i * 32));
     }
     if (n_units == 1) return sum[0];
     if (n_units == 2) return add_lanes(sum[0], sum[1]);
@@ -185,7 +187,8 @@ INLINE __m512i step_dot(scheme s, __m512i w[][4], const int16_t *x)
 
 /* One step of n_rows (4 or 1: then four times the same) rows for n_tok tokens. n_left: groups from here to the end. */
 INLINE void few_step(scheme s, const mlxr_linear_ints *a, const uint8_t *w_row, size_t next, size_t step,
-                     size_t t, unsigned n_tok, __m512 scale, __m512 bias, __m512 *acc, size_t n_bytes, bool whole)
+                     size_t t, unsigned n_tok, __m512 scale, __m512 bias, __m512 *acc, size_t n_bytes,
+                     bool whole)
 {
     const unsigned n_units = s.group / 32;
     const size_t unit_bytes = 16 * s.bits, step_bytes = n_units * unit_bytes;
@@ -236,7 +239,8 @@ INLINE void few_rows(scheme s, const mlxr_linear_ints *a, size_t row, size_t n_r
     for (unsigned j = 0; j < n_tok; j++) acc[j] = _mm512_setzero_ps();
     for (size_t step = 0; step < n_whole; step++) {
         __m512 scale = load_scales(scales + step * 4 * size, next_scale, 4, s.dtype);
-        __m512 bias = s.dtype == MLXR_U8 ? scale : load_scales(biases + step * 4 * size, next_scale, 4, s.dtype);
+        __m512 bias = s.dtype == MLXR_U8 ? scale
+                                         : load_scales(biases + step * 4 * size, next_scale, 4, s.dtype);
         few_step(s, a, w, next, step, t, n_tok, scale, bias, acc, step_bytes, true);
     }
     if (n_whole * 4 < n_groups) {
@@ -347,7 +351,8 @@ INLINE void fill_panel(scheme s, const mlxr_matrix *m, size_t row, size_t n_rows
         }
         for (unsigned i = 0; i < 4; i++) {
             transpose16(v[i]);
-            for (unsigned k = 0; k < 16; k++) _mm512_storeu_si512(panel + ((u * 64 + i * 16 + k) * 16), v[i][k]);
+            for (unsigned k = 0; k < 16; k++)
+                _mm512_storeu_si512(panel + ((u * 64 + i * 16 + k) * 16), v[i][k]);
         }
     }
 }
@@ -360,7 +365,8 @@ INLINE __m512i pair(const int16_t *x)
 }
 
 /* A group's dot products of 16 rows for n_tok tokens. */
-INLINE void group_dots(scheme s, size_t g, const int32_t *panel, const mlxr_ints *x, unsigned n_tok, __m512i *dot)
+INLINE void group_dots(scheme s, size_t g, const int32_t *panel, const mlxr_ints *x, unsigned n_tok,
+                       __m512i *dot)
 {
     UNROLL
     for (unsigned j = 0; j < n_tok; j++) dot[j] = _mm512_setzero_si512();
@@ -372,14 +378,15 @@ INLINE void group_dots(scheme s, size_t g, const int32_t *panel, const mlxr_ints
                 size_t p = at + i * 16 + k;
                 __m512i w = _mm512_loadu_si512(panel + p * 16);
                 UNROLL
-                for (unsigned j = 0; j < n_tok; j++) dot[j] = _mm512_dpwssd_epi32(dot[j], w, pair(x[j].x + 2 * p));
+                for (unsigned j = 0; j < n_tok; j++)
+                    dot[j] = _mm512_dpwssd_epi32(dot[j], w, pair(x[j].x + 2 * p));
             }
         }
     }
 }
 
-INLINE void panel_tokens(scheme s, const mlxr_linear_ints *a, size_t row, size_t n_rows, size_t t, unsigned n_tok,
-                         const int32_t *panel, const float *scales, const float *biases)
+INLINE void panel_tokens(scheme s, const mlxr_linear_ints *a, size_t row, size_t n_rows, size_t t,
+                         unsigned n_tok, const int32_t *panel, const float *scales, const float *biases)
 {
     const size_t n_groups = a->m->n_cols / s.group;
     const mlxr_ints *x = a->x + t;
@@ -398,7 +405,8 @@ INLINE void panel_tokens(scheme s, const mlxr_linear_ints *a, size_t row, size_t
             for (unsigned j = 0; j < n_tok; j++) {
                 __m512 x_scale = _mm512_set1_ps(x[j].scales[g * 4]);
                 acc[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[j]), _mm512_mul_ps(scale, x_scale), acc[j]);
-                if (s.dtype != MLXR_U8) acc[j] = _mm512_fmadd_ps(bias, _mm512_set1_ps(x[j].sums[g * 4]), acc[j]);
+                if (s.dtype != MLXR_U8)
+                    acc[j] = _mm512_fmadd_ps(bias, _mm512_set1_ps(x[j].sums[g * 4]), acc[j]);
             }
         }
         UNROLL
@@ -406,7 +414,8 @@ INLINE void panel_tokens(scheme s, const mlxr_linear_ints *a, size_t row, size_t
     }
     UNROLL
     for (unsigned j = 0; j < n_tok; j++) {
-        __m512 y = _mm512_add_ps(_mm512_add_ps(part[0][j], part[2][j]), _mm512_add_ps(part[1][j], part[3][j]));
+        __m512 y = _mm512_add_ps(_mm512_add_ps(part[0][j], part[2][j]),
+                                 _mm512_add_ps(part[1][j], part[3][j]));
         if (a->bias) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(keep, a->bias + row));
         _mm512_mask_storeu_ps(a->y[t + j] + row, keep, y);
     }
@@ -416,7 +425,8 @@ INLINE void many_tokens(scheme s, const mlxr_linear_ints *a, size_t begin, size_
 {
     const size_t n_groups = mlxr_ints_groups(a->m->n_cols, s.group);
     int32_t *panel = scratch;
-    float *scales = (float *)(void *)(panel + n_groups * s.group / 2 * ROWS), *biases = scales + n_groups * ROWS;
+    float *scales = (float *)(void *)(panel + n_groups * s.group / 2 * ROWS),
+          *biases = scales + n_groups * ROWS;
 
     for (size_t row = begin; row < end; row += ROWS) {
         size_t n_rows = end - row < ROWS ? end - row : ROWS, t = 0;
@@ -444,18 +454,26 @@ INLINE void linear(scheme s, const mlxr_linear_ints *a, size_t begin, size_t end
 
 /* ---- activations ---- */
 
-/* The largest magnitude among 32 values; NaN counts for nothing. */
-INLINE __m512 most(__m512 max, const float *x)
+/* The largest magnitude among a group's values; NaN when one of them is no number. */
+INLINE float most(const float *x, size_t n)
 {
-    max = _mm512_range_ps(max, _mm512_loadu_ps(x), 0xb);
-    return _mm512_range_ps(max, _mm512_loadu_ps(x + 16), 0xb);
+    __m512 max = _mm512_setzero_ps();
+    __mmask16 none = 0;
+
+    for (size_t i = 0; i < n; i += 16) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        none |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+        max = _mm512_max_ps(max, _mm512_abs_ps(v));
+    }
+    return none ? NAN : _mm512_reduce_max_ps(max);
 }
 
 INLINE __m512i to_int16(const float *x, __m512 inverse)
 {
     __m512i lo = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), inverse));
     __m512i hi = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), inverse));
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtsepi32_epi16(lo)), _mm512_cvtsepi32_epi16(hi), 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtsepi32_epi16(lo)), _mm512_cvtsepi32_epi16(hi),
+                              1);
 }
 
 /* A unit in its columns' order to the order of its layout. */
@@ -481,8 +499,8 @@ INLINE void reorder(int16_t *out, const __m512i v[4], mlxr_ints_order order)
     }
 }
 
-void mlxr_ints_from_floats_vnni(const mlxr_ints *out, const float *x, size_t n_cols, unsigned group,
-                                mlxr_ints_order order)
+static void from_floats(const mlxr_ints *out, const float *x, size_t n_cols, unsigned group,
+                        mlxr_ints_order order)
 {
     const size_t n_blocks = n_cols / 32, per_group = group / 32;
     const size_t n_units = mlxr_ints_groups(n_cols, group) * group / MLXR_INTS_UNIT;
@@ -495,9 +513,7 @@ void mlxr_ints_from_floats_vnni(const mlxr_ints *out, const float *x, size_t n_c
         for (size_t i = 0; i < 4; i++) {
             size_t block = u * 4 + i, g = block / per_group;
             if (block % per_group == 0) {
-                __m512 max = _mm512_setzero_ps();
-                for (size_t b = block; b < block + per_group && b < n_blocks; b++) max = most(max, x + b * 32);
-                scale = mlxr_ints_scale(_mm512_reduce_max_ps(max));
+                scale = mlxr_ints_scale(block < n_blocks ? most(x + block * 32, group) : 0);
                 inverse = _mm512_set1_ps(mlxr_ints_inverse(scale));
                 total = 0;
             }
@@ -512,42 +528,16 @@ void mlxr_ints_from_floats_vnni(const mlxr_ints *out, const float *x, size_t n_c
     }
 }
 
-#define KERNEL(name, bits, group, dtype)                                                          \
-    static void name(const mlxr_linear_ints *a, size_t begin, size_t end, void *scratch)          \
-    {                                                                                             \
-        linear((scheme){bits, group, dtype}, a, begin, end, scratch);                             \
+#define INTS_KERNEL(name, bits, group, dtype)                                            \
+    static void name(const mlxr_linear_ints *a, size_t begin, size_t end, void *scratch) \
+    {                                                                                    \
+        linear((scheme){bits, group, dtype}, a, begin, end, scratch);                    \
     }
-#define GROUPS(bits, suffix, dtype)                  \
-    KERNEL(affine_##bits##_32_##suffix, bits, 32, dtype) \
-    KERNEL(affine_##bits##_64_##suffix, bits, 64, dtype) \
-    KERNEL(affine_##bits##_128_##suffix, bits, 128, dtype)
-#define AFFINE(bits) GROUPS(bits, f16, MLXR_F16) GROUPS(bits, bf16, MLXR_BF16) GROUPS(bits, f32, MLXR_F32)
-AFFINE(2)
-AFFINE(3)
-AFFINE(4)
-AFFINE(5)
-AFFINE(6)
-AFFINE(8)
-KERNEL(mxfp4, 4, 32, MLXR_U8)
+#include "device/cpu/ints_table.inc.h"
 
-mlxr_ints_kernel mlxr_ints_kernel_vnni(const mlxr_matrix *m)
+static mlxr_ints_kernel find(const mlxr_matrix *m)
 {
-#define ONE(bits, group, suffix, dt) {bits, group, dt, affine_##bits##_##group##_##suffix}
-#define THREE(bits, suffix, dt) ONE(bits, 32, suffix, dt), ONE(bits, 64, suffix, dt), ONE(bits, 128, suffix, dt)
-#define NINE(bits) THREE(bits, f16, MLXR_F16), THREE(bits, bf16, MLXR_BF16), THREE(bits, f32, MLXR_F32)
-    static const struct {
-        unsigned bits, group;
-        mlxr_dtype dtype;
-        mlxr_linear_ints_fn fn;
-    } all[] = {NINE(2), NINE(3), NINE(4), NINE(5), NINE(6), NINE(8)};
-    mlxr_ints_kernel k = {0};
-
-    if (m->quant.mode == MLXR_QUANT_MXFP4) return (mlxr_ints_kernel){mxfp4, MLXR_INTS_NIBBLES, 32};
-    if (m->quant.mode != MLXR_QUANT_AFFINE) return k;
-    for (size_t i = 0; i < MLXR_COUNT(all); i++) {
-        if (all[i].bits != m->quant.bits || all[i].group != m->quant.group_size || all[i].dtype != m->dtype) continue;
-        k = (mlxr_ints_kernel){all[i].fn, m->quant.bits == 4 ? MLXR_INTS_NIBBLES : MLXR_INTS_OCTETS,
-                               m->quant.group_size};
-    }
-    return k;
+    return find_ints(m, MLXR_INTS_OCTETS);
 }
+
+const mlxr_ints_kernels mlxr_ints_vnni = {find, from_floats};
