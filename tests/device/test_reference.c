@@ -11,21 +11,21 @@
 #include "test.h"
 
 /* The devices compared. Float32 devices differ from mlx-lm by the order of sums alone: the largest difference seen
- * is 3e-5 of the logits' standard deviation, a wrong rounding step shows at 1e-3 and above. */
+ * is 1.4e-4 of the logits' standard deviation, a wrong rounding step shows at 1e-3 and above. Products in
+ * integers come within 1.1e-3 where tiny models have outliers. */
 static const struct variant {
     const char *name;
     mlxr_precision precision;
     const char *isa;
 } all_devices[] = {
-    {"ref", MLXR_PRECISION_EXACT, NULL},
-    {"cpu", MLXR_PRECISION_EXACT, "avx512"},
-    {"cpu", MLXR_PRECISION_EXACT, "avx2"},
-    {"cpu", MLXR_PRECISION_EXACT, "baseline"},
+    {"ref", MLXR_PRECISION_EXACT, NULL},   {"cpu", MLXR_PRECISION_EXACT, "avx512"},
+    {"cpu", MLXR_PRECISION_EXACT, "avx2"}, {"cpu", MLXR_PRECISION_EXACT, "baseline"},
+    {"cpu", MLXR_PRECISION_FAST, "vnni"},  {"cpu", MLXR_PRECISION_FAST, "avx2"},
 };
 /* Those this machine has; main finds them. */
 static struct variant devices[MLXR_COUNT(all_devices)];
 static size_t n_devices;
-static const double tolerance = 1e-3;
+static const double tolerance = 1e-3, fast_tolerance = 5e-3;
 
 /* The folders of tests/model/models, in the order of their names; or those of the command line. */
 static char *models[256];
@@ -185,7 +185,8 @@ static void logits_equal_the_reference(void **state)
             worst = worst_difference(&f);
             print_message("%-4s %-9s %-26s max |difference| / std = %.1e\n", devices[d].name,
                           devices[d].isa ? devices[d].isa : "", models[i], worst);
-            if (!(worst <= tolerance)) fail_msg("%s on %s: %g", models[i], devices[d].name, worst);
+            if (!(worst <= (devices[d].precision == MLXR_PRECISION_FAST ? fast_tolerance : tolerance)))
+                fail_msg("%s on %s: %g", models[i], devices[d].name, worst);
             close_fixture(&f);
         }
     }

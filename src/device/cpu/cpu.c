@@ -24,7 +24,7 @@ static mlxr_status cpu_open(mlxr_device **out, const mlxr_device_options *option
     *out = NULL;
     if (!d) return mlxr_fail_nomem(err, "device cpu");
     d->base.ops = &mlxr_device_cpu;
-    /* options->precision: activations stay float32 in both for now; a kernel table for fast would be chosen here. */
+    d->fast = options->precision == MLXR_PRECISION_FAST;
     if ((st = mlxr_cpu_kernels_get(&d->kernels, options->isa, err)) != MLXR_OK) goto done;
     if ((st = mlxr_pool_create(&d->pool, options->n_threads, err)) != MLXR_OK) goto done;
     n_threads = mlxr_pool_n_threads(d->pool);
@@ -219,7 +219,14 @@ static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
     for (size_t j = 0; j < s->n_ops && at < end; j++) {
         const mlxr_matrix *m = &e->base.program->weights[s->ops[j].op->weight].m;
         size_t from = begin > at ? begin - at : 0, to = end - at < m->n_rows ? end - at : m->n_rows;
-        if (from < to) {
+        if (from < to && s->ops[j].ints.linear) {
+            mlxr_linear_ints a = {.m = m,
+                                  .bias = s->ops[j].vector,
+                                  .x = e->ints + s->ops[j].i_ints * e->cap_tokens,
+                                  .y = e->y + j * e->cap_tokens,
+                                  .n_tokens = s->n_list};
+            s->ops[j].ints.linear(&a, from, to, e->scratch + i_thread * e->scratch_floats);
+        } else if (from < to) {
             mlxr_cpu_linear a = {.m = m,
                                  .bias = s->ops[j].vector,
                                  .x = e->x,
@@ -228,6 +235,26 @@ static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
             s->ops[j].linear(&a, from, to, e->scratch + i_thread * e->scratch_floats);
         }
         at += m->n_rows;
+    }
+}
+
+/* The rows that the step reads, in every kind of integers that it needs. */
+static void ints_range(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const pass *s = arg;
+    const cpu_executable *e = s->e;
+    size_t n_done = 0;
+
+    (void)i_thread;
+    for (size_t j = 0; j < s->n_ops; j++) {
+        const cpu_op *c = &s->ops[j];
+        if (!c->ints.linear || c->i_ints < n_done) continue;
+        n_done = c->i_ints + 1;
+        for (size_t i = begin; i < end; i++) {
+            s->d->kernels->ints->from_floats(&e->ints[c->i_ints * e->cap_tokens + i], e->x[i],
+                                             e->base.program->regs[c->op->a].width, c->ints.group,
+                                             c->ints.order);
+        }
     }
 }
 
@@ -245,13 +272,15 @@ static void run_linears(pass *s)
             e->y[j * e->cap_tokens + i] = row_of(s, s->ops[j].op->dst, i);
         }
     }
+    if (e->n_ints) mlxr_pool_for(s->d->pool, s->n_list, rows_grain(s), ints_range, s);
     /* Eight ranges a thread even out what cores are slowed by; below 16K weights the hand-out itself shows, and
      * above a panel's rows nothing is gained for many tokens. */
     grain = n_rows / (n_threads * 8);
     least = s->n_list == 1 ? 16384 / n_cols : 4;
     most = s->n_list == 1 ? SIZE_MAX / 8 : mlxr_cpu_panel_rows(n_cols);
     grain = grain < least ? least : grain > most ? most : grain;
-    mlxr_pool_for(s->d->pool, n_rows, mlxr_round_up(grain ? grain : 1, 4), linears_range, s);
+    mlxr_pool_for(s->d->pool, n_rows, mlxr_round_up(grain ? grain : 1, s->n_list == 1 ? 4 : 16),
+                  linears_range, s);
 }
 
 /* ---- LOOK ---- */

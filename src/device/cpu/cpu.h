@@ -13,6 +13,7 @@
 #define MLXR_CPU_H
 
 #include "base/pool.h"
+#include "device/cpu/ints.h"
 #include "device/cpu/kernels.h"
 
 enum {
@@ -25,6 +26,7 @@ typedef struct cpu_device {
     mlxr_device base;
     const mlxr_cpu_kernels *kernels;
     mlxr_pool *pool;
+    bool fast; /* products in integers where there is a kernel */
 } cpu_device;
 
 /* ATTEND is two: storing this batch's keys and values, which every token does, and looking. */
@@ -40,6 +42,8 @@ typedef struct cpu_op {
     size_t n_vector;                   /* of RMS_NORM and LAYER_NORM */
     const float *bias;                 /* LAYER_NORM, SHORT_CONV: bias or NULL; GATED_DELTA: bias */
     mlxr_cpu_linear_fn linear;         /* LINEAR */
+    mlxr_ints_kernel ints;             /* LINEAR in integers, where its .linear is set */
+    size_t i_ints;                     /* which of the step's kinds of integers it reads */
     size_t i_rope;                     /* ROPE: index into ropes */
     float factor;                      /* SCALE */
     mlxr_cpu_act act;                  /* ACT_MUL, SHORT_CONV, EXPERTS */
@@ -91,13 +95,17 @@ typedef struct cpu_executable {
     size_t block_floats;
     mlxr_arena arena; /* all of the above but the tables of ropes */
 
-    size_t scratch_floats; /* a thread's */
-    float *scratch;        /* [n_threads, scratch_floats] */
+    size_t n_ints;                    /* most kinds of integers in one step */
+    size_t ints_columns, ints_groups; /* of the widest row, padded */
+    size_t scratch_floats;            /* a thread's */
+    float *scratch;                   /* [n_threads, scratch_floats] */
 
     /* Grown to the largest pass so far. Rows are zero behind their width: linear kernels read on there. */
     size_t *stride; /* [n_regs] floats from row to row */
     float **regs;   /* [n_regs] of [cap_tokens, stride]; NULL for the logits */
     size_t cap_tokens;
+    mlxr_ints *ints; /* [n_ints, cap_tokens] the rows of a step in integers, in each kind it needs */
+    void *ints_memory;
     const float **x;           /* [cap_tokens] */
     float **y;                 /* [MLXR_CPU_MAX_LINEARS, cap_tokens] */
     uint32_t *every;           /* [cap_tokens] 0, 1, 2, ... */

@@ -1,24 +1,28 @@
 /* The tables of kernels and which of them this machine can run. */
+#include "device/cpu/ints.h"
 #include "device/cpu/kernels.h"
 
 #ifdef MLXR_CPU_X86
 #include <cpuid.h>
 #endif
 
-#define TABLE(name, suffix)                                                                                 \
-    {                                                                                                       \
-        .isa = name, .linear = mlxr_cpu_linear_##suffix, .attend = mlxr_cpu_attend_##suffix,                \
-        .conv = mlxr_cpu_conv_##suffix, .delta = mlxr_cpu_delta_##suffix,                                   \
-        .rms_norm = mlxr_cpu_rms_norm_##suffix, .layer_norm = mlxr_cpu_layer_norm_##suffix,                 \
-        .rope = mlxr_cpu_rope_##suffix, .act_mul = mlxr_cpu_act_mul_##suffix, .add = mlxr_cpu_add_##suffix, \
-        .scale = mlxr_cpu_scale_##suffix, .softcap = mlxr_cpu_softcap_##suffix,                             \
-        .mix = mlxr_cpu_mix_##suffix,                                                                       \
+#define TABLE(name, suffix, integers)                                               \
+    {                                                                               \
+        .isa = name, .ints = integers, .linear = mlxr_cpu_linear_##suffix,          \
+        .attend = mlxr_cpu_attend_##suffix, .conv = mlxr_cpu_conv_##suffix,         \
+        .delta = mlxr_cpu_delta_##suffix, .rms_norm = mlxr_cpu_rms_norm_##suffix,   \
+        .layer_norm = mlxr_cpu_layer_norm_##suffix, .rope = mlxr_cpu_rope_##suffix, \
+        .act_mul = mlxr_cpu_act_mul_##suffix, .add = mlxr_cpu_add_##suffix,         \
+        .scale = mlxr_cpu_scale_##suffix, .softcap = mlxr_cpu_softcap_##suffix,     \
+        .mix = mlxr_cpu_mix_##suffix,                                               \
     }
 
-static const mlxr_cpu_kernels baseline = TABLE("baseline", base);
+static const mlxr_cpu_kernels baseline = TABLE("baseline", base, NULL);
 
 #ifdef MLXR_CPU_X86
-static const mlxr_cpu_kernels avx2 = TABLE("avx2", avx2), avx512 = TABLE("avx512", avx512);
+static const mlxr_cpu_kernels avx2 = TABLE("avx2", avx2, &mlxr_ints_avx2),
+                              avx512 = TABLE("avx512", avx512, NULL),
+                              vnni = TABLE("vnni", avx512, &mlxr_ints_vnni);
 
 /* The builtins look at what the system saves of the registers too; not every compiler's knows f16c, which uses the
  * same registers as avx2. */
@@ -43,11 +47,12 @@ static bool has_avx512(void)
 
 const mlxr_cpu_kernels *mlxr_cpu_kernels_at(size_t i)
 {
-    const mlxr_cpu_kernels *all[3];
+    const mlxr_cpu_kernels *all[4];
     size_t n = 0;
 
 #ifdef MLXR_CPU_X86
     __builtin_cpu_init();
+    if (has_avx512() && __builtin_cpu_supports("avx512vnni")) all[n++] = &vnni;
     if (has_avx512()) all[n++] = &avx512;
     if (has_avx2()) all[n++] = &avx2;
 #endif

@@ -117,8 +117,11 @@ typedef struct mlxr_cpu_act {
     bool a_is_one;      /* a has one value, which counts for all of b */
 } mlxr_cpu_act;
 
+struct mlxr_ints_kernels; /* ints.h */
+
 typedef struct mlxr_cpu_kernels {
     const char *isa;
+    const struct mlxr_ints_kernels *ints; /* NULL: products are float32 in `--precision fast` too */
     /* NULL when there is no kernel for how m is stored. */
     mlxr_cpu_linear_fn (*linear)(const mlxr_matrix *m);
     void (*attend)(const mlxr_cpu_attend *a, float *scratch);

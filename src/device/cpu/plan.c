@@ -66,6 +66,14 @@ static mlxr_status prepare_linear(cpu_executable *e, cpu_op *c, size_t i, mlxr_e
     const mlxr_cpu_kernels *k = ((cpu_device *)e->base.device)->kernels;
     size_t scratch;
 
+    if (((cpu_device *)e->base.device)->fast && k->ints) c->ints = k->ints->find(&w->m);
+    if (c->ints.linear) {
+        size_t groups = mlxr_ints_groups(w->m.n_cols, c->ints.group), columns = groups * c->ints.group;
+        size_t floats = mlxr_ints_scratch(w->m.n_cols, c->ints.group) / sizeof(float) + 1;
+        if (groups > e->ints_groups) e->ints_groups = groups;
+        if (columns > e->ints_columns) e->ints_columns = columns;
+        if (floats > e->scratch_floats) e->scratch_floats = floats;
+    }
     c->linear = k->linear(&w->m);
     if (!c->linear) {
         return mlxr_fail(
@@ -260,6 +268,25 @@ static void list_steps(cpu_executable *e)
     }
 }
 
+/* Linears of one step that read the same kind of integers share them. */
+static void list_ints(cpu_executable *e)
+{
+    for (size_t i = 0; i < e->n_steps; i++) {
+        cpu_op *ops = e->ops + e->steps[i].first;
+        size_t n = 0;
+        for (size_t j = 0; j < e->steps[i].n; j++) {
+            size_t k = 0;
+            if (!ops[j].ints.linear) continue;
+            while (k < j && !(ops[k].ints.linear && ops[k].ints.order == ops[j].ints.order &&
+                              ops[k].ints.group == ops[j].ints.group)) {
+                k++;
+            }
+            ops[j].i_ints = k < j ? ops[k].i_ints : n++;
+        }
+        if (n > e->n_ints) e->n_ints = n;
+    }
+}
+
 /* ---- memory ---- */
 
 /* Each KV slot's keys [n_kv_heads, k_head_dim, MLXR_KV_BLOCK], then its values [n_kv_heads, MLXR_KV_BLOCK, v_stride]. */
@@ -325,6 +352,7 @@ mlxr_status mlxr_cpu_compile(mlxr_executable **out, mlxr_device *d, const mlxr_p
     }
     if ((st = list_ops(e, err)) != MLXR_OK) goto done;
     list_steps(e);
+    list_ints(e);
     e->scratch_floats = mlxr_round_up(e->scratch_floats, 16); /* threads do not share a cache line */
     if (mlxr_mul_size(&bytes, e->scratch_floats, mlxr_pool_n_threads(((cpu_device *)d)->pool)) &&
         mlxr_mul_size(&bytes, bytes, sizeof *e->scratch)) {
@@ -353,6 +381,10 @@ static void release(cpu_executable *e)
         e->ropes[i].cos = e->ropes[i].sin = NULL;
     }
     mlxr_cpu_release_experts(e);
+    free(e->ints);
+    mlxr_aligned_free(e->ints_memory);
+    e->ints = NULL;
+    e->ints_memory = NULL;
     free(e->x);
     free(e->y);
     free(e->every);
@@ -386,6 +418,27 @@ static float *zeroed_rows(size_t n_rows, size_t stride)
     return p;
 }
 
+/* Rows of integers for n tokens, in each kind. */
+static bool reserve_ints(cpu_executable *e, size_t n)
+{
+    size_t row, rows, bytes;
+    uint8_t *p;
+
+    if (e->n_ints == 0) return true;
+    row = mlxr_round_up(e->ints_columns * sizeof(int16_t), 64) + mlxr_round_up(e->ints_groups * 32, 64);
+    if (!mlxr_mul_size(&rows, n, e->n_ints) || !mlxr_mul_size(&bytes, rows, row)) return false;
+    e->ints = mlxr_malloc_array(rows, sizeof *e->ints);
+    e->ints_memory = mlxr_aligned_alloc(bytes);
+    if (!e->ints || !e->ints_memory) return false;
+    p = e->ints_memory;
+    for (size_t i = 0; i < rows; i++, p += row) {
+        e->ints[i].x = (int16_t *)(void *)p;
+        e->ints[i].scales = (float *)(void *)(p + mlxr_round_up(e->ints_columns * sizeof(int16_t), 64));
+        e->ints[i].sums = e->ints[i].scales + e->ints_groups * 4;
+    }
+    return true;
+}
+
 bool mlxr_cpu_reserve(cpu_executable *e, size_t n)
 {
     const mlxr_program *p = e->base.program;
@@ -407,7 +460,7 @@ bool mlxr_cpu_reserve(cpu_executable *e, size_t n)
     e->wanted = mlxr_malloc_array(n, sizeof *e->wanted);
     e->tiles = mlxr_malloc_array(n, sizeof *e->tiles);
     if (!e->x || !e->y || !e->every || !e->wanted || !e->tiles) goto fail;
-    if (!mlxr_cpu_reserve_experts(e, n)) goto fail;
+    if (!mlxr_cpu_reserve_experts(e, n) || !reserve_ints(e, n)) goto fail;
     for (size_t i = 0; i < n; i++) e->every[i] = (uint32_t)i;
     e->cap_tokens = n;
     return true;

@@ -1,0 +1,269 @@
+/* Products in integers: what ints.h promises. Every kernel against sums in double over the same integers; the same bits
+ * for one token, several and many, and however the rows are cut; activations that are zero, huge, infinite or no
+ * numbers. */
+#include <math.h>
+
+#include "device/cpu/ints.h"
+#include "test.h"
+
+enum { MOST_COLS = 1152, MOST_TOKENS = 21, MOST_ROWS = 37 };
+
+/* A generator of its own: the same numbers everywhere. */
+static uint32_t next_random(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return *state >> 8;
+}
+
+static float uniform(uint32_t *state) /* -1 to 1 */
+{
+    return (float)next_random(state) / 8388608.0f - 1;
+}
+
+typedef struct work {
+    mlxr_matrix m;
+    uint8_t *memory;
+    mlxr_ints_kernel k;
+    mlxr_ints x[MOST_TOKENS];
+    float values[MOST_TOKENS][MOST_COLS];
+    float *y[MOST_TOKENS];
+    void *scratch;
+} work;
+
+static void *aligned(size_t n_bytes)
+{
+    void *p = mlxr_aligned_alloc(n_bytes ? n_bytes : 1);
+    assert_non_null(p);
+    return p;
+}
+
+static void new_matrix(work *w, mlxr_quant q, mlxr_dtype dtype, size_t n_rows, size_t n_cols,
+                       uint32_t *random)
+{
+    size_t n_groups = n_rows * (n_cols / q.group_size), size = mlxr_dtype_bits(dtype) / 8;
+    size_t bytes = n_rows * n_cols * q.bits / 8;
+
+    w->m = (mlxr_matrix){
+        .quant = q, .dtype = dtype, .n_rows = n_rows, .n_cols = n_cols, .row_bytes = n_cols * q.bits / 8};
+    /* To the byte, so that a sanitizer sees what reads past the end. */
+    w->memory = malloc(bytes + 2 * n_groups * size);
+    assert_non_null(w->memory);
+    for (size_t i = 0; i < bytes; i++) w->memory[i] = (uint8_t)next_random(random);
+    for (size_t i = 0; i < 2 * n_groups; i++) {
+        if (dtype == MLXR_U8)
+            w->memory[bytes + i] = (uint8_t)(118 + next_random(random) % 8);
+        else
+            mlxr_store_float(w->memory + bytes, dtype, i, uniform(random) / 8);
+    }
+    w->m.data = w->memory;
+    w->m.scales = w->memory + bytes;
+    w->m.biases = dtype == MLXR_U8 ? NULL : w->memory + bytes + n_groups * size;
+}
+
+static void new_work(work *w, const mlxr_ints_kernels *kernels, mlxr_quant q, mlxr_dtype dtype, size_t n_rows,
+                     size_t n_cols, uint32_t *random)
+{
+    new_matrix(w, q, dtype, n_rows, n_cols, random);
+    w->k = kernels->find(&w->m);
+    assert_non_null(w->k.linear);
+    assert_int_equal(w->k.group, q.group_size);
+    w->scratch = aligned(mlxr_ints_scratch(n_cols, q.group_size));
+    for (size_t t = 0; t < MOST_TOKENS; t++) {
+        size_t n_groups = mlxr_ints_groups(n_cols, q.group_size);
+        for (size_t i = 0; i < n_cols; i++)
+            w->values[t][i] = uniform(random) * (next_random(random) % 40 == 0 ? 50.0f : 1.0f);
+        if (t == 3) memset(w->values[t], 0, n_cols * sizeof(float));
+        w->x[t].x = aligned(n_groups * q.group_size * sizeof(int16_t));
+        w->x[t].scales = aligned(n_groups * 4 * sizeof(float));
+        w->x[t].sums = aligned(n_groups * 4 * sizeof(float));
+        kernels->from_floats(&w->x[t], w->values[t], n_cols, q.group_size, w->k.order);
+        w->y[t] = aligned(n_rows * sizeof(float));
+    }
+}
+
+static void free_work(work *w)
+{
+    for (size_t t = 0; t < MOST_TOKENS; t++) {
+        mlxr_aligned_free(w->x[t].x);
+        mlxr_aligned_free(w->x[t].scales);
+        mlxr_aligned_free(w->x[t].sums);
+        mlxr_aligned_free(w->y[t]);
+    }
+    mlxr_aligned_free(w->scratch);
+    free(w->memory);
+}
+
+/* Against the float weights and the floats that the integers stand for. */
+static void check_values(const work *w, const float *bias, const char *what)
+{
+    size_t n_cols = w->m.n_cols, group = w->m.quant.group_size;
+    float row[MOST_COLS];
+
+    for (size_t r = 0; r < w->m.n_rows; r++) {
+        mlxr_matrix_row(&w->m, r, row);
+        for (size_t t = 0; t < MOST_TOKENS; t++) {
+            double want = bias ? bias[r] : 0, size = fabs(want), bound;
+            for (size_t i = 0; i < n_cols; i++) {
+                double x = w->values[t][i], scale = w->x[t].scales[i / group * 4];
+                want += row[i] * x;
+                size += fabs(row[i] * x) + fabs(row[i]) * scale * 10; /* rounding to integers, and float32 */
+            }
+            bound = size * 1e-5 + 1e-30;
+            for (size_t i = 0; i < n_cols; i++)
+                bound += fabs((double)row[i]) * (double)w->x[t].scales[i / group * 4] * 0.5;
+            if (!(fabs(w->y[t][r] - want) <= bound))
+                fail_msg("%s: row %zu of token %zu is %g, wanted %g within %g", what, r, t,
+                         (double)w->y[t][r], want, bound);
+        }
+    }
+}
+
+static void check_kernel(const mlxr_ints_kernels *kernels, const char *isa, mlxr_quant q, mlxr_dtype dtype,
+                         size_t n_rows, size_t n_cols)
+{
+    static const size_t cuts[] = {1, 4, 11, 12, 20};
+    uint32_t random = (uint32_t)(q.bits * 131 + q.group_size + n_cols);
+    float bias[MOST_ROWS], *again[MOST_TOKENS];
+    char what[128];
+    work *w = aligned(sizeof *w);
+    mlxr_linear_ints a;
+
+    snprintf(what, sizeof what, "%s %s %u bits group %u %s [%zu, %zu]", isa, mlxr_quant_mode_name(q.mode),
+             q.bits, q.group_size, mlxr_dtype_name(dtype), n_rows, n_cols);
+    new_work(w, kernels, q, dtype, n_rows, n_cols, &random);
+    for (size_t i = 0; i < MOST_ROWS; i++) bias[i] = uniform(&random);
+    a = (mlxr_linear_ints){.m = &w->m, .bias = bias, .x = w->x, .y = w->y, .n_tokens = MOST_TOKENS};
+    w->k.linear(&a, 0, n_rows, w->scratch);
+    check_values(w, bias, what);
+
+    for (size_t t = 0; t < MOST_TOKENS; t++) again[t] = aligned(n_rows * sizeof(float));
+    for (size_t c = 0; c < MLXR_COUNT(cuts); c++) {
+        for (size_t t = 0; t < MOST_TOKENS; t += cuts[c]) {
+            size_t n = MOST_TOKENS - t < cuts[c] ? MOST_TOKENS - t : cuts[c], mid = n_rows * (c + 1) / 7;
+            mlxr_linear_ints part = {.m = &w->m, .bias = bias, .x = w->x + t, .y = again + t, .n_tokens = n};
+            w->k.linear(&part, 0, mid, w->scratch);
+            w->k.linear(&part, mid, n_rows, w->scratch);
+        }
+        for (size_t t = 0; t < MOST_TOKENS; t++)
+            if (memcmp(again[t], w->y[t], n_rows * sizeof(float)) != 0)
+                fail_msg("%s: token %zu in pieces of %zu has other bits", what, t, cuts[c]);
+    }
+    for (size_t t = 0; t < MOST_TOKENS; t++) mlxr_aligned_free(again[t]);
+    free_work(w);
+    mlxr_aligned_free(w);
+}
+
+/* Instruction sets of this machine that have integer kernels. */
+static void each_isa(void (*fn)(const mlxr_ints_kernels *k, const char *isa))
+{
+    const mlxr_cpu_kernels *k;
+    size_t n = 0;
+
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        if (!k->ints) continue;
+        fn(k->ints, k->isa);
+        n++;
+    }
+    if (n == 0) {
+        printf("SKIP: no integer kernels on this machine\n");
+        skip();
+    }
+}
+
+static void check_schemes(const mlxr_ints_kernels *k, const char *isa)
+{
+    static const unsigned bits[] = {2, 3, 4, 5, 6, 8}, groups[] = {32, 64, 128};
+    static const mlxr_dtype dtypes[] = {MLXR_F16, MLXR_BF16, MLXR_F32};
+
+    for (size_t b = 0; b < MLXR_COUNT(bits); b++) {
+        for (size_t g = 0; g < MLXR_COUNT(groups); g++) {
+            for (size_t d = 0; d < MLXR_COUNT(dtypes); d++) {
+                mlxr_quant q = {MLXR_QUANT_AFFINE, bits[b], groups[g]};
+                check_kernel(k, isa, q, dtypes[d], 5, groups[g]);
+                check_kernel(k, isa, q, dtypes[d], 37, groups[g] * 9);
+                check_kernel(k, isa, q, dtypes[d], 18, groups[g] * 8);
+            }
+        }
+    }
+    for (size_t n = 1; n < 8; n++)
+        check_kernel(k, isa, mlxr_quant_default(MLXR_QUANT_MXFP4), MLXR_U8, 19, 32 * n);
+}
+
+static void kernels_equal_the_sums(void **state)
+{
+    (void)state;
+    each_isa(check_schemes);
+}
+
+/* All instruction sets make the same integers of the same floats, whatever those are. */
+static void check_integers(const mlxr_ints_kernels *k, const char *isa)
+{
+    static const unsigned groups[] = {32, 64, 128};
+    static const mlxr_ints_order orders[] = {MLXR_INTS_NIBBLES, MLXR_INTS_OCTETS};
+    static float x[MOST_COLS];
+    uint32_t random = 7;
+
+    for (size_t g = 0; g < MLXR_COUNT(groups); g++) {
+        for (size_t o = 0; o < MLXR_COUNT(orders); o++) {
+            for (size_t n = 1; n <= 9; n++) {
+                size_t n_cols = n * groups[g], n_groups = mlxr_ints_groups(n_cols, groups[g]);
+                size_t n_x = n_groups * groups[g] * sizeof(int16_t), n_s = n_groups * 4 * sizeof(float);
+                mlxr_ints a = {aligned(n_x), aligned(n_s), aligned(n_s)};
+                mlxr_ints b = {aligned(n_x), aligned(n_s), aligned(n_s)};
+                for (size_t i = 0; i < n_cols; i++) x[i] = uniform(&random) * powf(10, (float)(i % 11) - 5);
+                x[0] = n % 3 == 0 ? 3e38f : n % 3 == 1 ? 1e-44f : -0.0f;
+                mlxr_ints_from_floats(&a, x, n_cols, groups[g], orders[o]);
+                k->from_floats(&b, x, n_cols, groups[g], orders[o]);
+                if (memcmp(a.x, b.x, n_x) || memcmp(a.scales, b.scales, n_s) || memcmp(a.sums, b.sums, n_s))
+                    fail_msg("%s: other integers for %zu groups of %u", isa, n, groups[g]);
+                mlxr_aligned_free(a.x), mlxr_aligned_free(a.scales), mlxr_aligned_free(a.sums);
+                mlxr_aligned_free(b.x), mlxr_aligned_free(b.scales), mlxr_aligned_free(b.sums);
+            }
+        }
+    }
+}
+
+static void integers_are_the_same_everywhere(void **state)
+{
+    (void)state;
+    each_isa(check_integers);
+}
+
+/* What is no number stays one: the rows it touches are NaN, and nothing else is. */
+static void check_no_numbers(const mlxr_ints_kernels *k, const char *isa)
+{
+    static const float bad[] = {INFINITY, -INFINITY, NAN};
+    mlxr_quant q = {MLXR_QUANT_AFFINE, 4, 32};
+    work *w = aligned(sizeof *w);
+    uint32_t random = 3;
+
+    new_work(w, k, q, MLXR_F16, 9, 160, &random);
+    for (size_t i = 0; i < MLXR_COUNT(bad); i++) {
+        mlxr_linear_ints a = {.m = &w->m, .x = w->x, .y = w->y, .n_tokens = MOST_TOKENS};
+        w->values[2][40] = bad[i];
+        k->from_floats(&w->x[2], w->values[2], 160, 32, w->k.order);
+        w->k.linear(&a, 0, 9, w->scratch);
+        for (size_t t = 0; t < MOST_TOKENS; t++)
+            for (size_t r = 0; r < 9; r++)
+                if (!!isnan(w->y[t][r]) != (t == 2 && (isinf(bad[i]) || isnan(bad[i]))))
+                    fail_msg("%s: token %zu with %g gives %g", isa, t, (double)bad[i], (double)w->y[t][r]);
+    }
+    free_work(w);
+    mlxr_aligned_free(w);
+}
+
+static void what_is_no_number_stays_none(void **state)
+{
+    (void)state;
+    each_isa(check_no_numbers);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kernels_equal_the_sums),
+        cmocka_unit_test(integers_are_the_same_everywhere),
+        cmocka_unit_test(what_is_no_number_stays_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
