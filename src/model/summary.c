@@ -47,19 +47,28 @@ typedef struct maker {
     const mlxr_program *p;
     size_t n_layers;   /* one more than the last that an operation names */
     int32_t *layer_of; /* [n_weights] */
+    bool *is_small;    /* [n_weights] a vector, or the experts' biases, which are one for each */
     size_t *n_active;  /* [n_weights] experts a token takes of a stack; 0: the whole */
     size_t *list;      /* [n_layers], for the group at hand */
 } maker;
 
 static void find_layers(maker *m)
 {
-    for (size_t i = 0; i < m->p->n_weights; i++) m->layer_of[i] = NO_LAYER;
+    for (size_t i = 0; i < m->p->n_weights; i++) {
+        m->layer_of[i] = NO_LAYER;
+        m->is_small[i] = m->p->weights[i].is_vector;
+    }
     for (size_t i = m->p->n_ops; i-- > 0;) { /* backwards, so that the first one's layer stays */
         const mlxr_op *op = &m->p->ops[i];
         mlxr_weight_id ids[MLXR_OP_MAX_WEIGHTS];
         size_t n = mlxr_op_weights(op, ids);
         for (size_t k = 0; k < n; k++) m->layer_of[ids[k]] = op->i_layer;
-        for (size_t k = 0; k < n && op->kind == MLXR_OP_EXPERTS; k++) m->n_active[ids[k]] = op->u.experts.k;
+        if (op->kind != MLXR_OP_EXPERTS) continue;
+        for (size_t k = 0; k < n; k++) {
+            m->n_active[ids[k]] = op->u.experts.k;
+            m->is_small[ids[k]] = ids[k] == op->u.experts.gate_bias || ids[k] == op->u.experts.up_bias ||
+                                  ids[k] == op->u.experts.down_bias;
+        }
     }
 }
 
@@ -131,7 +140,7 @@ static bool count_uses(maker *m)
         s->n_parameters += n_parameters(w);
         s->n_active_parameters += n_active_parameters(m, i);
         s->n_weight_bytes += n_bytes(w);
-        if (w->is_vector) continue;
+        if (m->is_small[i]) continue;
         while (k < s->n_uses && !same_storage(s->uses[k].storage, storage_of(w))) k++;
         if (k == s->n_uses) s->uses[s->n_uses++] = (mlxr_storage_use){.storage = storage_of(w)};
         s->uses[k].n_matrices += n_matrices(w);
@@ -344,10 +353,10 @@ static bool sort_matrices(const maker *m, size_t **ids, size_t **first)
     if (!*ids || !*first) return false;
     at = *first + 1; /* while filling, at[i] is where layer i's next goes */
     for (size_t i = 0; i < p->n_weights; i++)
-        if (!p->weights[i].is_vector && m->layer_of[i] >= 0) at[m->layer_of[i] + 1]++;
+        if (!m->is_small[i] && m->layer_of[i] >= 0) at[m->layer_of[i] + 1]++;
     for (size_t i = 1; i <= m->n_layers; i++) at[i] += at[i - 1];
     for (size_t i = 0; i < p->n_weights; i++)
-        if (!p->weights[i].is_vector && m->layer_of[i] >= 0) (*ids)[at[m->layer_of[i]]++] = i;
+        if (!m->is_small[i] && m->layer_of[i] >= 0) (*ids)[at[m->layer_of[i]]++] = i;
     return true;
 }
 
@@ -388,7 +397,7 @@ static bool list_outside(maker *m)
     if (!s->outside) return false;
     for (size_t i = 0; i < m->p->n_weights; i++) {
         const mlxr_weight *w = &m->p->weights[i];
-        if (w->is_vector || m->layer_of[i] >= 0) continue;
+        if (m->is_small[i] || m->layer_of[i] >= 0) continue;
         s->outside[s->n_outside] = (mlxr_exception){exception_name(m, w, NO_LAYER), storage_of(w)};
         if (!s->outside[s->n_outside++].module) return false;
     }
@@ -405,9 +414,10 @@ mlxr_status mlxr_summary_init(mlxr_summary *out, const mlxr_program *p, mlxr_err
             return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "summary: weight %s%s is not bound",
                              p->weights[i].name, p->weights[i].suffix);
     m.layer_of = mlxr_arena_calloc(&out->arena, p->n_weights, sizeof *m.layer_of);
+    m.is_small = mlxr_arena_calloc(&out->arena, p->n_weights, sizeof *m.is_small);
     m.n_active = mlxr_arena_calloc(&out->arena, p->n_weights, sizeof *m.n_active);
     m.list = mlxr_arena_calloc(&out->arena, m.n_layers, sizeof *m.list);
-    if (m.layer_of && m.n_active && m.list) {
+    if (m.layer_of && m.is_small && m.n_active && m.list) {
         find_layers(&m);
         if (count_uses(&m) && group_shapes(&m) && group_storages(&m) && list_outside(&m)) return MLXR_OK;
     }

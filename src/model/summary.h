@@ -63,7 +63,7 @@ typedef struct mlxr_summary {
     uint64_t
         n_active_parameters; /* of these a token's own: of each stack of experts as many as the router takes */
     uint64_t n_weight_bytes; /* codes, scales and biases */
-    mlxr_storage_use *uses;  /* most parameters first; vectors are not in them */
+    mlxr_storage_use *uses;  /* most parameters first; vectors and the biases of experts are not in them */
     size_t n_uses;
     mlxr_shape_group *shapes; /* by their first layers */
     size_t n_shapes;
