@@ -33,15 +33,15 @@ void doctor_say(doctor *d, doctor_level level, const char *part, const char *fmt
 }
 
 /* Messages often begin with the path of the part, which the line has already. */
-void doctor_error(doctor *d, const char *part, const mlxr_error *err)
+void doctor_message(doctor *d, doctor_level level, const char *part, const mlxr_error *err)
 {
     size_t n = strlen(part);
     const char *at = strstr(err->message, part);
 
     if (at && (at == err->message || at[-1] == '/') && strncmp(at + n, ": ", 2) == 0)
-        doctor_say(d, DOCTOR_ERROR, part, "%s", at + n + 2);
+        doctor_say(d, level, part, "%s", at + n + 2);
     else
-        doctor_say(d, DOCTOR_ERROR, part, "%s", err->message);
+        doctor_say(d, level, part, "%s", err->message);
 }
 
 /* ---- names ---- */

@@ -19,8 +19,8 @@ typedef struct doctor {
 
 /* part: what it is about ("config.json"); the text is cleaned for terminals. */
 void doctor_say(doctor *d, doctor_level level, const char *part, const char *fmt, ...) MLXR_PRINTF(4, 5);
-/* An error's message, as an error. */
-void doctor_error(doctor *d, const char *part, const mlxr_error *err);
+/* What the library said of it. */
+void doctor_message(doctor *d, doctor_level level, const char *part, const mlxr_error *err);
 
 /* Names in a list that may be long: the first few, and how many more. init to {0}. */
 typedef struct doctor_names {

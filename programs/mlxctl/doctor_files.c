@@ -24,6 +24,7 @@ typedef struct checker {
     doctor *d;
     const char *dir;
     names tensors_files; /* *.safetensors that are regular and can be read, sorted */
+    size_t n_unusable;   /* other *.safetensors, each told of already */
     doctor_weights *out;
 } checker;
 
@@ -162,6 +163,7 @@ static void check_entries(checker *c)
         return;
     }
     while ((e = readdir(dir)) != NULL) {
+        bool is_usable = false;
         char *path;
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         if (++n > MAX_ENTRIES) {
@@ -170,8 +172,9 @@ static void check_entries(checker *c)
             break;
         }
         path = mlxr_path_join(c->dir, e->d_name);
-        if (!path || (check_entry(c, e->d_name, path) && is_weights(e->d_name) &&
-                      !names_add(&c->tensors_files, e->d_name)))
+        if (path) is_usable = check_entry(c, e->d_name, path);
+        if (is_weights(e->d_name) && !is_usable) c->n_unusable++;
+        if (!path || (is_usable && is_weights(e->d_name) && !names_add(&c->tensors_files, e->d_name)))
             doctor_say(c->d, DOCTOR_ERROR, "folder", "out of memory");
         free(path);
     }
@@ -202,7 +205,7 @@ static json_t *read_index(checker *c, names *shards)
     free(path);
     if (st == MLXR_E_NOT_FOUND) return NULL;
     if (st != MLXR_OK) {
-        doctor_error(c->d, INDEX, &err);
+        doctor_message(c->d, DOCTOR_ERROR, INDEX, &err);
         return NULL;
     }
     map = json_object_get(index, "weight_map");
@@ -320,7 +323,7 @@ static void open_each(checker *c, const names *files, names *good)
             doctor_say(c->d, DOCTOR_ERROR, files->v[i], "out of memory");
         } else if (mlxr_checkpoint_open_file(&one, path, &err) != MLXR_OK) {
             c->out->n_broken++;
-            doctor_error(c->d, files->v[i], &err);
+            doctor_message(c->d, DOCTOR_ERROR, files->v[i], &err);
         } else {
             doctor_say(c->d, DOCTOR_OK, files->v[i], "%zu tensors, %llu bytes", mlxr_checkpoint_count(one),
                        (unsigned long long)mlxr_checkpoint_bytes(one));
@@ -342,7 +345,7 @@ static void open_together(checker *c, const names *good)
         doctor_say(c->d, DOCTOR_ERROR, "weights", "out of memory");
     else if (mlxr_checkpoint_open_files(&c->out->checkpoint, (const char *const *)paths, good->n, &err) !=
              MLXR_OK)
-        doctor_error(c->d, "weights", &err);
+        doctor_message(c->d, DOCTOR_ERROR, "weights", &err);
     for (size_t i = 0; i < good->n && paths; i++) free(paths[i]);
     free(paths);
 }
@@ -394,7 +397,7 @@ static void check_weights(checker *c)
                                                         : "without an index only model*.safetensors are");
     if (good.n) open_together(c, &good);
     if (index && c->out->checkpoint) check_index(c, index, &good);
-    if (files->n == 0)
+    if (files->n == 0 && c->n_unusable == 0)
         doctor_say(c->d, DOCTOR_ERROR, "weights",
                    "none: looked for " INDEX ", " SINGLE " and model*.safetensors");
     names_clear(&shards);

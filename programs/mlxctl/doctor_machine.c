@@ -29,7 +29,7 @@ static void check_cpu(doctor *d)
     }
     options = (mlxr_device_options){.isa = cli_isa()}; /* as other commands open it */
     if (mlxr_device_open(&device, "cpu", &options, &err) != MLXR_OK)
-        doctor_error(d, "device cpu", &err);
+        doctor_message(d, DOCTOR_ERROR, "device cpu", &err);
     else
         doctor_say(d, DOCTOR_OK, "device cpu", "%s; kernels here: %s", mlxr_device_description(device), have);
     mlxr_device_close(device);
@@ -41,7 +41,7 @@ static void check_ref(doctor *d)
     mlxr_error err = {0};
 
     if (mlxr_device_open(&device, "ref", NULL, &err) != MLXR_OK)
-        doctor_error(d, "device ref", &err);
+        doctor_message(d, DOCTOR_ERROR, "device ref", &err);
     else
         doctor_say(d, DOCTOR_OK, "device ref", "%s", mlxr_device_description(device));
     mlxr_device_close(device);
@@ -149,7 +149,7 @@ static void check_model_paths(doctor *d)
             doctor_say(d, DOCTOR_OK, "model paths", "no %s here: models are named by their folders",
                        CLI_DEFAULT_PATHS);
         else
-            doctor_error(d, "model paths", &err);
+            doctor_message(d, DOCTOR_ERROR, "model paths", &err);
         return;
     }
     json_object_foreach(paths, id, value)
@@ -158,7 +158,7 @@ static void check_model_paths(doctor *d)
         if (mlxr_model_path_resolve(&dir, CLI_DEFAULT_PATHS, id, getenv("HOME"), &err) == MLXR_OK)
             n++;
         else
-            doctor_say(d, DOCTOR_WARN, "model paths", "%s", err.message);
+            doctor_message(d, DOCTOR_WARN, "model paths", &err);
         free(dir);
     }
     if (!json_is_object(paths))

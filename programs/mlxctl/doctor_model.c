@@ -38,7 +38,7 @@ static json_t *read_object(patient *p, const char *name, size_t max_bytes, bool 
 
     *is_there = st != MLXR_E_NOT_FOUND;
     if (st != MLXR_OK) {
-        if (*is_there) doctor_error(p->d, name, &err);
+        if (*is_there) doctor_message(p->d, DOCTOR_ERROR, name, &err);
     } else if (!json_is_object(root)) {
         doctor_say(p->d, DOCTOR_ERROR, name, "not a JSON object");
         json_decref(root);
@@ -71,7 +71,7 @@ static void bind_weights(patient *p, const doctor_weights *w, const mlxr_family 
     if (st == MLXR_OK) {
         doctor_say(p->d, DOCTOR_OK, "tensors", "all there, each with its shape");
     } else if (misfits.missing.n + misfits.misshapen.n + misfits.extra.n == 0) {
-        doctor_error(p->d, "config.json", &err);
+        doctor_message(p->d, DOCTOR_ERROR, "config.json", &err);
     } else if (!has_weights) {
         doctor_say(p->d, DOCTOR_ERROR, "tensors", "none of the %zu of config.json could be looked at",
                    misfits.missing.n);
@@ -110,7 +110,7 @@ static void check_devices(patient *p)
         if (st == MLXR_OK)
             doctor_say(p->d, DOCTOR_OK, part, "runs it");
         else if (n_refused == MLXR_COUNT(names))
-            doctor_error(p->d, part, &err);
+            doctor_message(p->d, DOCTOR_ERROR, part, &err);
         else
             doctor_say(p->d, DOCTOR_WARN, part, "does not run it: %s", err.message);
         mlxr_executable_free(executable);
@@ -134,7 +134,7 @@ static size_t check_config(patient *p, const doctor_weights *w)
     if (mlxr_family_find(&family, &config, &err) != MLXR_OK ||
         family->build(&p->program, &config, &err) != MLXR_OK) {
         p->program = NULL;
-        doctor_error(p->d, "config.json", &err);
+        doctor_message(p->d, DOCTOR_ERROR, "config.json", &err);
         doctor_say(p->d, DOCTOR_WARN, "tensors", "not compared with config.json, which is not usable");
         return 0;
     }
@@ -160,7 +160,7 @@ static void check_round_trip(patient *p, size_t vocab_size)
 
     if (mlxr_tokenizer_encode(&ids, &n, p->tok, text, sizeof text - 1, true, &err) != MLXR_OK ||
         mlxr_tokenizer_decode(&back, &n_back, p->tok, ids, n, true, &err) != MLXR_OK) {
-        doctor_error(p->d, "tokenizer", &err);
+        doctor_message(p->d, DOCTOR_ERROR, "tokenizer", &err);
     } else if (n == 0) {
         doctor_say(p->d, DOCTOR_WARN, "tokenizer", "\"%s\" has no tokens", text);
     }
@@ -225,7 +225,7 @@ static void check_tokenizer(patient *p, size_t vocab_size)
     bool is_there;
 
     if (mlxr_tokenizer_open(&p->tok, p->dir, &err) != MLXR_OK) {
-        doctor_error(p->d, "tokenizer", &err);
+        doctor_message(p->d, DOCTOR_ERROR, "tokenizer", &err);
     } else {
         doctor_say(p->d, DOCTOR_OK, "tokenizer", "%s, %zu tokens", mlxr_tokenizer_kind(p->tok),
                    mlxr_tokenizer_vocab_size(p->tok));
@@ -245,7 +245,7 @@ static void check_one_template(patient *p, const mlxr_chat_template *ct, const c
     mlxr_error err = {0};
 
     if (mlxr_chat_template_capabilities(&c, ct, name, &err) != MLXR_OK)
-        doctor_error(p->d, "chat template", &err);
+        doctor_message(p->d, DOCTOR_ERROR, "chat template", &err);
     else if (c.user == MLXR_CAN)
         doctor_say(p->d, DOCTOR_OK, "chat template", "%.100s%s renders; system %s, tools %s, thinking %s",
                    name, builtin ? " (built in)" : "", mlxr_capability_name(c.system),
@@ -279,7 +279,7 @@ static void check_templates(patient *p)
         builtin = true;
         st = mlxr_chat_template_open_with(&ct, p->dir, mlxr_prompt_llama_source(p->tok), &err);
     }
-    if (st != MLXR_OK) doctor_error(p->d, "chat template", &err);
+    if (st != MLXR_OK) doctor_message(p->d, DOCTOR_ERROR, "chat template", &err);
     for (size_t i = 0; i < (ct ? mlxr_chat_template_count(ct) : 0); i++)
         check_one_template(p, ct, mlxr_chat_template_name(ct, i), builtin);
 done:
@@ -374,7 +374,7 @@ static void check_generation(patient *p, size_t vocab_size)
     check_ids(p, "config.json", p->config, "pad_token_id", vocab_size, DOCTOR_WARN);
     if (!p->tok || !p->config || (is_there && !p->generation) || p->tokenizer_config_broken) return;
     if (mlxr_eos_ids(&ids, &n, p->dir, p->config, p->tok, &err) != MLXR_OK) {
-        doctor_error(p->d, "end of answers", &err);
+        doctor_message(p->d, DOCTOR_ERROR, "end of answers", &err);
     } else if (n == 0) {
         doctor_say(p->d, DOCTOR_WARN, "end of answers", "no \"eos_token_id\": answers end by length alone");
     } else {
