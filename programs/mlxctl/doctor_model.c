@@ -246,6 +246,9 @@ static void check_one_template(patient *p, const mlxr_chat_template *ct, const c
 
     if (mlxr_chat_template_capabilities(&c, ct, name, &err) != MLXR_OK)
         doctor_message(p->d, DOCTOR_ERROR, "chat template", &err);
+    else if (c.user == MLXR_CAN && c.needs_tools)
+        doctor_say(p->d, strcmp(name, "default") == 0 ? DOCTOR_WARN : DOCTOR_OK, "chat template",
+                   "%.100s renders only when there are tools", name);
     else if (c.user == MLXR_CAN)
         doctor_say(p->d, DOCTOR_OK, "chat template", "%.100s%s renders; system %s, tools %s, thinking %s",
                    name, builtin ? " (built in)" : "", mlxr_capability_name(c.system),

@@ -182,6 +182,7 @@ static void put_template(report_json *r, const show *s)
         put_string(r, t, "name", mlxr_chat_template_name(s->chat, i));
         put_string(r, t, "user", mlxr_capability_name(c->user));
         if (c->user != MLXR_CAN) put_string(r, t, "why", c->why);
+        report_put(r, t, "needs_tools", json_boolean(c->needs_tools));
         put_string(r, t, "generation_prompt", mlxr_capability_name(c->generation_prompt));
         put_string(r, t, "system", mlxr_capability_name(c->system));
         put_string(r, t, "tools", mlxr_capability_name(c->tools));

@@ -208,6 +208,7 @@ static void print_capabilities(mlxr_buf *out, const mlxr_template_capabilities *
     }
     for (size_t i = 0; i < MLXR_COUNT(all); i++)
         mlxr_buf_printf(out, "%s%s %s", i ? ", " : "", all[i].name, mlxr_capability_name(all[i].c));
+    if (c->needs_tools) mlxr_buf_str(out, ", only with tools");
     mlxr_buf_printf(out, ", thinking %s%s\n", c->thinking_switch ? "by " : "no switch",
                     c->thinking_switch ? c->thinking_switch : "");
 }

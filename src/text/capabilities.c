@@ -19,9 +19,12 @@ const char *mlxr_capability_name(mlxr_capability c)
     "{\"type\": \"function\", \"function\": {\"name\": \"" name "\", \"description\": \"Adds.\", " \
     "\"parameters\": {\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\", "      \
     "\"description\": \"One.\"}}, \"required\": [\"a\"]}}}"
-#define CALL(name)                                                                                     \
-    "{\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": [{\"id\": \"abcdefghi\", \"type\": " \
-    "\"function\", \"function\": {\"name\": \"" name "\", \"arguments\": {\"a\": 1}}}]}"
+#define CALL_WITH(name, content, arguments)                                                         \
+    "{\"role\": \"assistant\", \"content\": " content ", \"tool_calls\": [{\"id\": \"abcdefghi\", " \
+    "\"type\": \"function\", \"function\": {\"name\": \"" name "\", \"arguments\": " arguments "}}]}"
+/* As transformers documents it, and as OpenAI's API writes it, which some templates were made for. */
+#define CALL(name)      CALL_WITH(name, "\"\"", "{\"a\": 1}")
+#define TEXT_CALL(name) CALL_WITH(name, "null", "\"{\\\"a\\\": 1}\"")
 #define RESULT(text) \
     "{\"role\": \"tool\", \"tool_call_id\": \"abcdefghi\", \"name\": \"add\", \"content\": \"" text "\"}"
 #define CONVERSATION(messages) "{\"add_generation_prompt\": true, \"messages\": [" messages "]}"
@@ -67,6 +70,16 @@ static mlxr_capability find_word(prober *p, const char *context, mlxr_error *why
     return c;
 }
 
+/* The better answer of two. */
+static mlxr_capability find_either(prober *p, const char *context, const char *other)
+{
+    mlxr_capability c = find_word(p, context, NULL), d;
+
+    if (c == MLXR_CAN) return c;
+    d = find_word(p, other, NULL);
+    return d == MLXR_CAN ? d : c;
+}
+
 /* Whether two contexts render to different texts. */
 static mlxr_capability differ(prober *p, const char *context, const char *other)
 {
@@ -97,6 +110,22 @@ static const char *find_switch(prober *p)
     return NULL;
 }
 
+/* A plain message did not do: templates for tools want those, some for images want a list of parts. */
+static void explain(prober *p, mlxr_template_capabilities *c, const mlxr_error *why)
+{
+    const char *text = c->user == MLXR_CAN_REFUSE     ? why->message
+                       : c->content_parts == MLXR_CAN ? "text is in the prompt only as a list of parts"
+                                                      : "the user's text is not in the prompt";
+
+    if (find_word(p, WITH_TOOLS(TOOL("add"), USER(WORD)), NULL) == MLXR_CAN) {
+        c->user = MLXR_CAN;
+        c->needs_tools = true;
+        return;
+    }
+    snprintf(c->why, sizeof c->why, "%.*s", (int)sizeof c->why - 1, text);
+    c->why[mlxr_utf8_valid(c->why, strlen(c->why))] = '\0'; /* cut between characters */
+}
+
 mlxr_status mlxr_chat_template_capabilities(mlxr_template_capabilities *out, const mlxr_chat_template *ct,
                                             const char *name, mlxr_error *err)
 {
@@ -108,17 +137,15 @@ mlxr_status mlxr_chat_template_capabilities(mlxr_template_capabilities *out, con
     p.limits.max_output_bytes = (size_t)4 << 20;
     p.limits.max_memory_bytes = (size_t)64 << 20;
     c.user = find_word(&p, CONVERSATION(USER(WORD)), &why);
-    if (c.user != MLXR_CAN)
-        snprintf(c.why, sizeof c.why, "%.*s", (int)mlxr_utf8_valid(why.message, sizeof c.why - 1),
-                 c.user == MLXR_CAN_REFUSE ? why.message : "the user's text is not in the prompt");
     c.generation_prompt = differ(&p, plain, "{\"messages\": [" USER("hello") "]}");
     c.system = find_word(
         &p, CONVERSATION("{\"role\": \"system\", \"content\": \"" WORD "\"}, " USER("hello")), NULL);
     c.tools = find_word(&p, WITH_TOOLS(TOOL(WORD), USER("hello")), NULL);
-    c.tool_calls = find_word(&p, WITH_TOOLS(TOOL("add"), USER("hello") ", " CALL(WORD) ", " RESULT("2")),
-                             NULL);
-    c.tool_results = find_word(&p, WITH_TOOLS(TOOL("add"), USER("hello") ", " CALL("add") ", " RESULT(WORD)),
-                               NULL);
+    c.tool_calls = find_either(&p, WITH_TOOLS(TOOL("add"), USER("hello") ", " CALL(WORD) ", " RESULT("2")),
+                               WITH_TOOLS(TOOL("add"), USER("hello") ", " TEXT_CALL(WORD) ", " RESULT("2")));
+    c.tool_results = find_either(
+        &p, WITH_TOOLS(TOOL("add"), USER("hello") ", " CALL("add") ", " RESULT(WORD)),
+        WITH_TOOLS(TOOL("add"), USER("hello") ", " TEXT_CALL("add") ", " RESULT(WORD)));
     c.content_parts = find_word(
         &p, CONVERSATION("{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"" WORD "\"}]}"),
         NULL);
@@ -128,6 +155,7 @@ mlxr_status mlxr_chat_template_capabilities(mlxr_template_capabilities *out, con
                                          "\"reasoning_content\": \"" WORD "\", \"thinking\": \"" WORD "\"}]}",
         NULL);
     c.thinking_switch = find_switch(&p);
+    if (c.user != MLXR_CAN) explain(&p, &c, &why);
     if (p.failed) return MLXR_E_NOMEM;
     *out = c;
     return MLXR_OK;

@@ -19,6 +19,7 @@ const char *mlxr_capability_name(mlxr_capability c);
 
 typedef struct mlxr_template_capabilities {
     mlxr_capability user;              /* one user message, as text: the least a chat template must do */
+    bool needs_tools;                  /* ... which it does only when there are tools */
     mlxr_capability generation_prompt; /* add_generation_prompt changes the text */
     mlxr_capability system;     /* a system message before it; also when it is written into the user's turn */
     mlxr_capability tools;      /* a tool's name, of those offered */

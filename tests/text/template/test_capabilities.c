@@ -114,6 +114,27 @@ static void broken_ones(void **state)
     assert_int_equal(c.user, MLXR_CAN_REFUSE);
 }
 
+/* What works only in another form than the first tried. */
+static void other_forms(void **state)
+{
+    mlxr_template_capabilities c = of_source(
+        "{% for m in messages %}{{ m.role }}{{ m.content or '' }}{% for c in m.tool_calls or [] %}"
+        "{{ c.function.name + c.function.arguments }}{% endfor %}{% endfor %}");
+    (void)state;
+
+    assert_int_equal(c.tool_calls, MLXR_CAN); /* with the arguments as text */
+    assert_int_equal(c.tool_results, MLXR_CAN);
+    assert_false(c.needs_tools);
+    c = of_source("{{ tools[0].function.name }}{{ messages[0].content }}");
+    assert_int_equal(c.user, MLXR_CAN);
+    assert_true(c.needs_tools);
+    assert_string_equal(c.why, "");
+    c = of_source("{% for part in messages[0].content %}{{ part.text }}{% endfor %}");
+    assert_int_equal(c.user, MLXR_CAN_NOT);
+    assert_int_equal(c.content_parts, MLXR_CAN);
+    assert_string_equal(c.why, "text is in the prompt only as a list of parts");
+}
+
 /* With tools the template of that name is the one that counts, when none is named. */
 static void named_ones(void **state)
 {
@@ -140,6 +161,7 @@ int main(void)
         cmocka_unit_test(switches),
         cmocka_unit_test(broken_ones),
         cmocka_unit_test(named_ones),
+        cmocka_unit_test(other_forms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
