@@ -358,9 +358,18 @@ static bool alike(const mlxr_matrix *a, const mlxr_matrix *b)
            a->quant.group_size == b->quant.group_size;
 }
 
-static mlxr_status bind_experts(binder *b, mlxr_weight *w, mlxr_matrix *experts, mlxr_error *err)
+/* Nothing is taken for experts that are not there: a hostile config.json can ask for millions. */
+static mlxr_status new_experts(mlxr_matrix **out, binder *b, const mlxr_weight *w, mlxr_error *err)
+{
+    *out = mlxr_arena_calloc(&b->program->arena, w->n_experts, sizeof **out);
+    return *out ? MLXR_OK : mlxr_fail_nomem(err, b->what);
+}
+
+/* A stack that the checkpoint has matrix by matrix. When the first is missing the others are not looked for. */
+static mlxr_status bind_experts(binder *b, mlxr_weight *w, mlxr_error *err)
 {
     piece p = {.suffix = w->suffix, .n_rows = w->n_rows, .n_cols = w->n_cols};
+    mlxr_matrix *experts = NULL, first;
     bool bound, all = true;
     mlxr_status st;
 
@@ -370,13 +379,19 @@ static mlxr_status bind_experts(binder *b, mlxr_weight *w, mlxr_matrix *experts,
             b->failed = true;
             return MLXR_OK;
         }
-        if ((st = bind_piece(&bound, b, &experts[i], &p, err)) != MLXR_OK) return st;
+        if ((st = bind_piece(&bound, b, experts ? &experts[i] : &first, &p, err)) != MLXR_OK) return st;
         all &= bound;
-        if (all && !alike(&experts[i], &experts[0])) {
+        if (!experts) {
+            if (!bound) return MLXR_OK;
+            if ((st = new_experts(&experts, b, w, err)) != MLXR_OK) return st;
+            experts[0] = first;
+        }
+        if (bound && !alike(&experts[i], &experts[0])) {
             list(&b->misfit, "%.*s%s (stored otherwise than the first expert's)", MAX_NAME, p.name, p.suffix);
             all = false;
         }
     }
+    w->experts = experts;
     w->m = experts[0];
     w->bound = all;
     return MLXR_OK;
@@ -390,19 +405,16 @@ static mlxr_status bind_weight(binder *b, mlxr_weight *w, mlxr_error *err)
                .n_rows = w->n_rows,
                .n_cols = w->n_cols,
                .is_vector = w->is_vector};
-    mlxr_matrix *experts = NULL;
+    mlxr_matrix *experts;
     mlxr_status st;
 
-    if (w->n_experts) {
-        experts = mlxr_arena_calloc(&b->program->arena, w->n_experts, sizeof *experts);
-        if (!experts) return mlxr_fail_nomem(err, b->what);
-        w->experts = experts;
-        if (strstr(w->name, EXPERT)) return bind_experts(b, w, experts, err);
-    }
+    if (w->n_experts && strstr(w->name, EXPERT)) return bind_experts(b, w, err);
     st = bind_piece(&w->bound, b, &w->m, &p, err);
-    for (size_t i = 0; i < w->n_experts && st == MLXR_OK && w->bound; i++)
-        experts[i] = stacked_matrix(&w->m, i);
-    return st;
+    if (st != MLXR_OK || !w->bound || !w->n_experts) return st;
+    if ((st = new_experts(&experts, b, w, err)) != MLXR_OK) return st;
+    for (size_t i = 0; i < w->n_experts; i++) experts[i] = stacked_matrix(&w->m, i);
+    w->experts = experts;
+    return MLXR_OK;
 }
 
 /* ---- what is left over ---- */
