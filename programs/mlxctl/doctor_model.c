@@ -270,7 +270,6 @@ static void check_templates(patient *p)
         st = mlxr_chat_template_open(&ct, file, &err); /* alone */
     } else if (p->tokenizer_config_broken) {
         doctor_say(p->d, DOCTOR_WARN, "chat template", "not looked for: tokenizer_config.json is broken");
-        st = MLXR_E_FORMAT;
         goto done;
     } else {
         st = mlxr_chat_template_open(&ct, p->dir, &err);
