@@ -68,7 +68,14 @@ static uint64_t bytes_per_token(const mlxr_program *p)
 {
     uint64_t n = 0;
     for (size_t i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind == MLXR_OP_LINEAR) n += mlxr_matrix_bytes(&p->weights[p->ops[i].weight].m);
+        const mlxr_op *op = &p->ops[i];
+        if (op->kind == MLXR_OP_LINEAR) n += mlxr_matrix_bytes(&p->weights[op->weight].m);
+        if (op->kind == MLXR_OP_EXPERTS) { /* k of each stack's matrices */
+            const mlxr_weight_id stacks[] = {op->u.experts.gate, op->u.experts.up, op->u.experts.down};
+            for (size_t j = 0; j < MLXR_COUNT(stacks); j++)
+                if (stacks[j] != MLXR_NONE)
+                    n += op->u.experts.k * mlxr_matrix_bytes(&p->weights[stacks[j]].m);
+        }
     }
     return n;
 }
