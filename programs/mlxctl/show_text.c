@@ -58,7 +58,8 @@ static void print_shape(mlxr_buf *out, const mlxr_layer_shape *s)
         sep = "; ";
     }
     if (s->ffn_width)
-        mlxr_buf_printf(out, "%s%s %zu", sep, s->n_experts ? "shared expert" : "feed-forward", s->ffn_width);
+        mlxr_buf_printf(out, "%s%s %zu", sep, s->n_experts ? "shared feed-forward" : "feed-forward",
+                        s->ffn_width);
 }
 
 /* "24 layers", as the name of a line below. */
