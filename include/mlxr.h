@@ -139,6 +139,8 @@ MLXR_API mlxr_status mlxr_tokenizer_decode(char **out_text, size_t *out_n, const
 
 /* One more than the largest id, added tokens included. */
 MLXR_API size_t mlxr_tokenizer_vocab_size(const mlxr_tokenizer *tok);
+/* "BPE", "Unigram", "WordPiece" or "WordLevel". */
+MLXR_API const char *mlxr_tokenizer_kind(const mlxr_tokenizer *tok);
 /* The token's own form in the vocabulary ("Ġthe"), borrowed until close; NULL if id has none. */
 MLXR_API const char *mlxr_tokenizer_id_to_token(const mlxr_tokenizer *tok, int32_t id, size_t *n_bytes);
 /* -1 if there is no such token. Added tokens are looked up first. */

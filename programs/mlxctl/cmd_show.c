@@ -1,160 +1,160 @@
-/* mlxctl show MODEL [--program] [--json]
- *
- * What a model folder holds: family, sizes, quantization, files; with --program the program its family makes of it. */
+/* mlxctl show MODEL: what a model folder holds and takes, without reading its weights. Gathers; show_text.c and
+ * show_json.c print. */
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/json.h"
+#include "engine/engine.h"
 #include "mlxctl.h"
-#include "model/model.h"
+#include "runner/generation.h"
+#include "runner/prompt.h"
+#include "show.h"
 
-enum { MAX_KINDS = 32 };
+/* ---- bindings ---- */
 
-/* One way of storing matrices, and how much is stored so. */
-typedef struct kind {
-    mlxr_quant quant;
-    mlxr_dtype dtype;
-    size_t n_matrices;
-    uint64_t n_elements, n_bytes;
-} kind;
-
-typedef struct summary {
-    uint64_t n_parameters, n_weight_bytes;
-    size_t n_heads, n_kv_heads, head_dim, ffn_width; /* of the first layer that has them; else 0 */
-    size_t n_windows;                                /* layers that see a window only */
-    kind kinds[MAX_KINDS];
-    size_t n_kinds;
-} summary;
-
-static void summarize(summary *s, const mlxr_program *p)
+static int by_data(const void *a, const void *b)
 {
-    for (size_t i = 0; i < p->n_slots; i++) s->n_windows += p->slots[i].window > 0;
-    for (size_t i = 0; i < p->n_ops; i++) {
-        const mlxr_op *op = &p->ops[i];
-        if (op->kind == MLXR_OP_ATTEND && s->n_heads == 0) {
-            s->n_heads = op->u.attend.n_heads;
-            s->n_kv_heads = p->slots[op->u.attend.slot].n_kv_heads;
-            s->head_dim = p->slots[op->u.attend.slot].k_head_dim;
-        }
-        if (op->kind == MLXR_OP_ACT_MUL && s->ffn_width == 0) s->ffn_width = p->regs[op->dst].width;
-    }
+    const show_binding *x = a, *y = b;
+    return x->data == y->data ? 0 : (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
+}
+
+static size_t add_matrix(show_binding *b, size_t n, const mlxr_matrix *m, size_t i_weight, size_t i_expert)
+{
+    b[n++] = (show_binding){m->data, i_weight, "weight", i_expert};
+    if (m->scales) b[n++] = (show_binding){m->scales, i_weight, "scales", i_expert};
+    if (m->biases) b[n++] = (show_binding){m->biases, i_weight, "biases", i_expert};
+    return n;
+}
+
+mlxr_status show_bindings(show_binding **out, size_t *out_n, const mlxr_program *p, mlxr_error *err)
+{
+    size_t n = 0, n_most = 0;
+    show_binding *b;
+
+    *out = NULL;
+    for (size_t i = 0; i < p->n_weights; i++) n_most += p->weights[i].n_experts ? p->weights[i].n_experts : 1;
+    b = mlxr_malloc_array(n_most, 3 * sizeof *b);
+    if (!b) return mlxr_fail_nomem(err, "show");
     for (size_t i = 0; i < p->n_weights; i++) {
         const mlxr_weight *w = &p->weights[i];
-        uint64_t n = (uint64_t)w->n_rows * w->n_cols;
-        size_t k = 0;
-
-        s->n_parameters += n;
-        s->n_weight_bytes += mlxr_matrix_bytes(&w->m);
-        if (w->is_vector) continue;
-        while (k < s->n_kinds &&
-               (s->kinds[k].dtype != w->m.dtype || s->kinds[k].quant.mode != w->m.quant.mode ||
-                s->kinds[k].quant.bits != w->m.quant.bits ||
-                s->kinds[k].quant.group_size != w->m.quant.group_size))
-            k++;
-        if (k == MAX_KINDS) k--;
-        if (k == s->n_kinds) s->kinds[s->n_kinds++] = (kind){.quant = w->m.quant, .dtype = w->m.dtype};
-        s->kinds[k].n_matrices++;
-        s->kinds[k].n_elements += n;
-        s->kinds[k].n_bytes += mlxr_matrix_bytes(&w->m);
+        bool apart = strstr(w->name, "{expert}") != NULL;
+        if (!apart)
+            n = add_matrix(b, n, &w->m, i, SIZE_MAX);
+        else
+            for (size_t k = 0; k < w->n_experts; k++) n = add_matrix(b, n, &w->experts[k], i, k);
     }
+    if (n) qsort(b, n, sizeof *b, by_data);
+    *out = b;
+    *out_n = n;
+    return MLXR_OK;
 }
 
-/* "affine 4-bit group 64 BF16" */
-static const char *kind_name(char text[static 64], const kind *k)
+const show_binding *show_find_binding(const show_binding *b, size_t n, const mlxr_tensor *t)
 {
-    if (k->quant.mode == MLXR_QUANT_NONE)
-        snprintf(text, 64, "%s", mlxr_dtype_name(k->dtype));
-    else
-        snprintf(text, 64, "%s %u-bit group %u %s", mlxr_quant_mode_name(k->quant.mode), k->quant.bits,
-                 k->quant.group_size, mlxr_dtype_name(k->dtype));
-    return text;
+    show_binding key = {.data = t->data};
+
+    if (t->n_bytes == 0 || n == 0) return NULL; /* an empty tensor lies where the next one does */
+    return bsearch(&key, b, n, sizeof *b, by_data);
 }
 
-static void show_text(mlxr_buf *out, const char *path, const mlxr_model *m, const summary *s)
-{
-    const mlxr_program *p = mlxr_model_program(m);
-    const mlxr_checkpoint *c = mlxr_model_checkpoint(m);
-    char text[64];
+/* ---- memory ---- */
 
-    mlxr_buf_printf(out, "model          %s\n", path);
-    mlxr_buf_printf(out, "family         %s\n", p->family);
-    mlxr_buf_printf(out, "parameters     %llu\n", (unsigned long long)s->n_parameters);
-    mlxr_buf_printf(out, "layers         %zu\n", p->n_layers);
-    mlxr_buf_printf(out, "hidden size    %zu\n", p->hidden_size);
-    mlxr_buf_printf(out, "feed-forward   %zu\n", s->ffn_width);
-    mlxr_buf_printf(out, "heads          %zu of %zu, %zu of keys and values", s->n_heads, s->head_dim,
-                    s->n_kv_heads);
-    if (s->n_windows) mlxr_buf_printf(out, ", a window in %zu layers", s->n_windows);
-    mlxr_buf_char(out, '\n');
-    mlxr_buf_printf(out, "vocabulary     %zu\n", p->vocab_size);
-    mlxr_buf_printf(out, "context        %zu\n", p->context_length);
-    for (size_t i = 0; i < s->n_kinds; i++)
-        mlxr_buf_printf(out, "%-15s%zu matri%s, %llu bytes: %s\n", i ? "" : "weights", s->kinds[i].n_matrices,
-                        s->kinds[i].n_matrices == 1 ? "x" : "ces", (unsigned long long)s->kinds[i].n_bytes,
-                        kind_name(text, &s->kinds[i]));
-    mlxr_buf_printf(out, "bits a weight  %.2f\n", 8.0 * (double)s->n_weight_bytes / (double)s->n_parameters);
-    mlxr_buf_printf(out, "tensors        %zu\n", mlxr_checkpoint_count(c));
-    mlxr_buf_printf(out, "files          %llu bytes\n", (unsigned long long)mlxr_checkpoint_bytes(c));
+/* The device compiles the program and tells the size of its blocks: neither keys and values nor weights are touched. A device
+ * that refuses the program leaves the plain layout. */
+static mlxr_status plan_memory(show *s, mlxr_error *err)
+{
+    mlxr_device_options options = {.n_threads = 1, .isa = cli_isa(), .precision = MLXR_PRECISION_EXACT};
+    mlxr_device *device = NULL;
+    mlxr_executable *executable = NULL;
+    mlxr_status st;
+
+    if ((st = mlxr_device_open(&device, s->device, &options, err)) != MLXR_OK) return st;
+    st = mlxr_device_compile(&executable, device, s->program, &s->refused);
+    s->compiled = st == MLXR_OK;
+    if (st == MLXR_E_NOMEM && err) *err = s->refused;
+    if (st != MLXR_E_NOMEM)
+        st = mlxr_memory_plan(&s->memory, s->program, executable, s->summary.n_weight_bytes, &s->request,
+                              err);
+    mlxr_executable_free(executable);
+    mlxr_device_close(device);
+    return st;
 }
 
-static void show_json(mlxr_buf *out, const char *path, const mlxr_model *m, const summary *s,
-                      const mlxr_buf *program)
-{
-    const mlxr_program *p = mlxr_model_program(m);
-    const mlxr_checkpoint *c = mlxr_model_checkpoint(m);
+/* ---- text ---- */
 
-    mlxr_buf_str(out, "{\"model\":");
-    mlxr_json_escape(out, path, mlxr_utf8_valid(path, strlen(path)));
-    mlxr_buf_str(out, ",\"family\":");
-    mlxr_json_escape(out, p->family, strlen(p->family));
-    mlxr_buf_printf(
-        out, ",\"parameters\":%llu,\"num_hidden_layers\":%zu,\"hidden_size\":%zu,\"intermediate_size\":%zu,",
-        (unsigned long long)s->n_parameters, p->n_layers, p->hidden_size, s->ffn_width);
-    mlxr_buf_printf(out, "\"num_attention_heads\":%zu,\"num_key_value_heads\":%zu,\"head_dim\":%zu,",
-                    s->n_heads, s->n_kv_heads, s->head_dim);
-    mlxr_buf_printf(out, "\"vocab_size\":%zu,\"context_length\":%zu,", p->vocab_size, p->context_length);
-    mlxr_buf_printf(out, "\"weight_bytes\":%llu,\"file_bytes\":%llu,\"tensors\":%zu,\"weights\":[",
-                    (unsigned long long)s->n_weight_bytes, (unsigned long long)mlxr_checkpoint_bytes(c),
-                    mlxr_checkpoint_count(c));
-    for (size_t i = 0; i < s->n_kinds; i++) {
-        const kind *k = &s->kinds[i];
-        mlxr_buf_printf(out,
-                        "%s{\"mode\":\"%s\",\"bits\":%u,\"group_size\":%u,\"dtype\":\"%s\",\"matrices\":%zu,",
-                        i ? "," : "", mlxr_quant_mode_name(k->quant.mode),
-                        k->quant.mode ? k->quant.bits : mlxr_dtype_bits(k->dtype), k->quant.group_size,
-                        mlxr_dtype_name(k->dtype), k->n_matrices);
-        mlxr_buf_printf(out, "\"parameters\":%llu,\"bytes\":%llu}", (unsigned long long)k->n_elements,
-                        (unsigned long long)k->n_bytes);
+static mlxr_status read_template(show *s, mlxr_error *err)
+{
+    mlxr_status st = mlxr_chat_template_open(&s->chat, s->dir, &s->no_template);
+    size_t n;
+
+    if (st == MLXR_E_NOT_FOUND && s->tok) {
+        s->builtin_template = true;
+        st = mlxr_chat_template_open_with(&s->chat, s->dir, mlxr_prompt_llama_source(s->tok),
+                                          &s->no_template);
     }
-    mlxr_buf_char(out, ']');
-    if (program->data) {
-        mlxr_buf_str(out, ",\"program\":");
-        mlxr_json_escape(out, program->data, program->len);
+    if (st != MLXR_OK) return st == MLXR_E_NOMEM ? mlxr_fail_nomem(err, "chat template") : MLXR_OK;
+    n = mlxr_chat_template_count(s->chat);
+    s->capabilities = mlxr_calloc_array(n, sizeof *s->capabilities);
+    if (!s->capabilities) return mlxr_fail_nomem(err, "chat template");
+    for (size_t i = 0; i < n; i++) {
+        st = mlxr_chat_template_capabilities(&s->capabilities[i], s->chat,
+                                             mlxr_chat_template_name(s->chat, i), err);
+        if (st != MLXR_OK) return st;
     }
-    mlxr_buf_str(out, "}\n");
+    return MLXR_OK;
+}
+
+static mlxr_status read_text(show *s, mlxr_error *err)
+{
+    mlxr_status st = mlxr_tokenizer_open(&s->tok, s->dir, &s->no_tokenizer);
+
+    if (st == MLXR_E_NOMEM) return mlxr_fail_nomem(err, "tokenizer");
+    if (s->tok) {
+        st = mlxr_eos_ids(&s->eos_ids, &s->n_eos, s->dir, mlxr_model_config(s->model), s->tok, &s->no_eos);
+        if (st == MLXR_E_NOMEM) return mlxr_fail_nomem(err, "eos_token_id");
+        if (st == MLXR_OK) s->no_eos.message[0] = '\0'; /* of files that need not be there */
+    }
+    return read_template(s, err);
+}
+
+static void show_clear(show *s)
+{
+    mlxr_buf_clear(&s->listing);
+    free(s->eos_ids);
+    free(s->capabilities);
+    mlxr_chat_template_close(s->chat);
+    mlxr_tokenizer_close(s->tok);
+    mlxr_summary_clear(&s->summary);
+    mlxr_model_close(s->model);
+    free(s->dir);
 }
 
 int cmd_show(int argc, char **argv)
 {
-    bool with_program = false, json = false;
+    show s = {.device = "cpu"};
+    bool json = false;
     const char *model_paths = NULL, *args[1];
+    int64_t context = 0, n_sequences = 1;
     const struct cli_option options[] = {
-        {"program", CLI_FLAG, NULL, &with_program, 0, 0,
+        {"context", CLI_INT, "N", &context, 1, INT32_MAX,
+         "memory for so many positions (the model's context, at most 8192)"},
+        {"sequences", CLI_INT, "N", &n_sequences, 1, 1 << 20, "... of so many sequences (1)"},
+        {"device", CLI_STRING, "NAME", &s.device, 0, 0, "... on this device (cpu)"},
+        {"program", CLI_FLAG, NULL, &s.with_program, 0, 0,
          "also the program: slots, registers, weights, operations"},
-        {"json", CLI_FLAG, NULL, &json, 0, 0, "as one JSON object"},
+        {"tensors", CLI_FLAG, NULL, &s.with_tensors, 0, 0,
+         "also every tensor: type, shape, file, bytes, the weight it is or \"ignored\""},
+        {"json", CLI_FLAG, NULL, &json, 0, 0, "as one JSON object, with everything exact"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
     };
     const struct cli cli = {
         .program = "mlxctl show",
-        .synopsis = "MODEL [--program] [--json]",
-        .summary = "What a model folder holds: family, sizes, quantization, files.",
+        .synopsis = "MODEL [--context N] [--sequences N] [--device NAME] [--program] [--tensors] [--json]",
+        .summary =
+            "What a model folder holds: family, sizes, how each layer is stored, chat template, tokenizer;\n"
+            "and the memory it takes for a context. No weight is read.",
         .options = options,
         .n_options = MLXR_COUNT(options),
     };
-    char *dir = NULL;
-    mlxr_model *m = NULL;
-    mlxr_buf out = {0}, program = {0};
-    summary s = {0};
     mlxr_error err = {0};
     mlxr_status st;
     size_t n_args;
@@ -162,23 +162,21 @@ int cmd_show(int argc, char **argv)
 
     if (!cli_parse(&cli, argc, argv, args, 1, &n_args, &code)) return code;
     if (n_args < 1) return cli_usage(&cli, "MODEL is needed");
-    if ((st = cli_model_dir(&dir, args[0], model_paths, &err)) != MLXR_OK) goto done;
-    if ((st = mlxr_model_open(&m, dir, &err)) != MLXR_OK) goto done;
-    summarize(&s, mlxr_model_program(m));
-    if (with_program) mlxr_program_print(mlxr_model_program(m), &program);
-    if ((st = mlxr_buf_check(&program, "show", &err)) != MLXR_OK) goto done;
-    if (json)
-        show_json(&out, dir, m, &s, &program);
-    else
-        show_text(&out, dir, m, &s);
-    if (!json && program.data) mlxr_buf_append(&out, program.data, program.len);
-    if ((st = mlxr_buf_check(&out, "show", &err)) != MLXR_OK) goto done;
-    if (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout) != 0)
-        st = mlxr_fail(&err, MLXR_E_IO, "the answer could not be written");
+    if ((st = cli_model_dir(&s.dir, args[0], model_paths, &err)) != MLXR_OK) goto done;
+    if ((st = mlxr_model_open(&s.model, s.dir, &err)) != MLXR_OK) goto done;
+    s.program = mlxr_model_program(s.model);
+    if ((st = mlxr_summary_init(&s.summary, s.program, &err)) != MLXR_OK) goto done;
+    if (context == 0)
+        context = s.program->context_length < MLXR_DEFAULT_CONTEXT ? (int64_t)s.program->context_length
+                                                                   : MLXR_DEFAULT_CONTEXT;
+    s.request = mlxr_memory_request_default((size_t)context);
+    s.request.n_sequences = (size_t)n_sequences;
+    if ((st = plan_memory(&s, &err)) != MLXR_OK) goto done;
+    if ((st = read_text(&s, &err)) != MLXR_OK) goto done;
+    if (s.with_program) mlxr_program_print(s.program, &s.listing);
+    if ((st = mlxr_buf_check(&s.listing, "show", &err)) != MLXR_OK) goto done;
+    st = json ? show_print_json(&s, &err) : show_print_text(&s, &err);
 done:
-    mlxr_buf_clear(&program);
-    mlxr_buf_clear(&out);
-    mlxr_model_close(m);
-    free(dir);
+    show_clear(&s);
     return st == MLXR_OK ? 0 : cli_fail(cli.program, &err);
 }

@@ -9,7 +9,8 @@ static const struct {
     const char *help;
 } commands[] = {
     {"run", cmd_run, "answer one prompt"},
-    {"show", cmd_show, "what a model folder holds"},
+    {"show", cmd_show, "what a model folder holds, and the memory it takes"},
+    {"doctor", cmd_doctor, "what is wrong with a model folder, or here"},
     {"tokenize", cmd_tokenize, "text to ids and back, JSONL"},
     {"render", cmd_render, "chat templates, JSONL"},
     {"logits", cmd_logits, "logits or greedy continuations of ids, JSONL"},

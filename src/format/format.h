@@ -35,6 +35,9 @@ typedef struct mlxr_checkpoint mlxr_checkpoint;
  * that is missing or lacks a tensor, a truncated file. */
 mlxr_status mlxr_checkpoint_open(mlxr_checkpoint **out, const char *dir, mlxr_error *err);
 mlxr_status mlxr_checkpoint_open_file(mlxr_checkpoint **out, const char *path, mlxr_error *err);
+/* These files as one checkpoint, which is empty without any; an index beside them counts for nothing. */
+mlxr_status mlxr_checkpoint_open_files(mlxr_checkpoint **out, const char *const *paths, size_t n_paths,
+                                       mlxr_error *err);
 /* One file's bytes at hand, borrowed until close; name: what messages call them. */
 mlxr_status mlxr_checkpoint_open_bytes(mlxr_checkpoint **out, const void *data, size_t n_bytes,
                                        const char *name, mlxr_error *err);

@@ -491,11 +491,19 @@ mlxr_status mlxr_checkpoint_open(mlxr_checkpoint **out, const char *dir, mlxr_er
 
 mlxr_status mlxr_checkpoint_open_file(mlxr_checkpoint **out, const char *path, mlxr_error *err)
 {
+    return mlxr_checkpoint_open_files(out, &path, 1, err);
+}
+
+mlxr_status mlxr_checkpoint_open_files(mlxr_checkpoint **out, const char *const *paths, size_t n_paths,
+                                       mlxr_error *err)
+{
     mlxr_checkpoint *c = calloc(1, sizeof *c);
+    mlxr_status st = MLXR_OK;
 
     *out = NULL;
-    if (!c) return fail_nomem(err, path);
-    return finish(out, c, add_file(c, path, err));
+    if (!c) return fail_nomem(err, n_paths ? paths[0] : "files");
+    for (size_t i = 0; i < n_paths && st == MLXR_OK; i++) st = add_file(c, paths[i], err);
+    return finish(out, c, st);
 }
 
 mlxr_status mlxr_checkpoint_open_bytes(mlxr_checkpoint **out, const void *data, size_t n_bytes,

@@ -15,10 +15,7 @@ enum { MAX_LISTED = 24, MAX_NAME = 120 };
 #define EXPERT "{expert}"
 
 /* One kind of trouble: how many tensors have it, and the first of them in words. */
-typedef struct listing {
-    size_t n;
-    mlxr_buf text;
-} listing;
+typedef mlxr_misfit_list listing;
 
 typedef struct binder {
     mlxr_program *program;
@@ -460,11 +457,11 @@ static bool may_ignore(const binder *b, const mlxr_family *family, const mlxr_co
     return family->may_ignore && family->may_ignore(config, name);
 }
 
-static void append_listing(mlxr_buf *out, const char *title, const listing *l)
+static void append_listing(mlxr_buf *out, const char *title, listing *l)
 {
     if (l->n == 0) return;
+    if (l->n > MAX_LISTED) mlxr_buf_printf(&l->text, " and %zu more", l->n - MAX_LISTED);
     mlxr_buf_printf(out, "%s %zu %s: %s", out->len ? ";" : "", l->n, title, l->text.data ? l->text.data : "");
-    if (l->n > MAX_LISTED) mlxr_buf_printf(out, " and %zu more", l->n - MAX_LISTED);
 }
 
 static mlxr_status report(binder *b, mlxr_error *err)
@@ -485,12 +482,32 @@ static mlxr_status report(binder *b, mlxr_error *err)
     return st;
 }
 
+void mlxr_misfits_clear(mlxr_misfits *m)
+{
+    mlxr_buf_clear(&m->missing.text);
+    mlxr_buf_clear(&m->misshapen.text);
+    mlxr_buf_clear(&m->extra.text);
+    *m = (mlxr_misfits){0};
+}
+
 mlxr_status mlxr_weights_bind(mlxr_program *program, const mlxr_checkpoint *checkpoint,
                               const mlxr_family *family, const mlxr_config *config, mlxr_error *err)
+{
+    mlxr_misfits misfits;
+    mlxr_status st = mlxr_weights_bind_listing(&misfits, program, checkpoint, family, config, err);
+
+    mlxr_misfits_clear(&misfits);
+    return st;
+}
+
+mlxr_status mlxr_weights_bind_listing(mlxr_misfits *misfits, mlxr_program *program,
+                                      const mlxr_checkpoint *checkpoint, const mlxr_family *family,
+                                      const mlxr_config *config, mlxr_error *err)
 {
     binder b = {.program = program, .checkpoint = checkpoint, .what = config->what};
     mlxr_status st = read_quantization(&b, config->root, err);
 
+    *misfits = (mlxr_misfits){0};
     if (st != MLXR_OK) return st;
     for (size_t i = 0; i < program->n_weights && st == MLXR_OK; i++) {
         st = bind_weight(&b, &program->weights[i], err);
@@ -504,8 +521,6 @@ mlxr_status mlxr_weights_bind(mlxr_program *program, const mlxr_checkpoint *chec
     if (st == MLXR_OK) st = report(&b, err);
     mlxr_strtab_clear(&b.used);
     mlxr_arena_clear(&b.arena);
-    mlxr_buf_clear(&b.missing.text);
-    mlxr_buf_clear(&b.misfit.text);
-    mlxr_buf_clear(&b.extra.text);
+    *misfits = (mlxr_misfits){.missing = b.missing, .misshapen = b.misfit, .extra = b.extra};
     return st;
 }

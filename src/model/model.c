@@ -13,7 +13,7 @@ struct mlxr_model {
     mlxr_program *program;
 };
 
-static mlxr_status find_family(const mlxr_family **out, mlxr_config *config, mlxr_error *err)
+mlxr_status mlxr_family_find(const mlxr_family **out, mlxr_config *config, mlxr_error *err)
 {
     mlxr_buf known = {0};
     mlxr_status st;
@@ -47,7 +47,7 @@ static mlxr_status find_family(const mlxr_family **out, mlxr_config *config, mlx
 static mlxr_status build_program(mlxr_program **out, const mlxr_family **family, mlxr_config *config,
                                  mlxr_error *err)
 {
-    mlxr_status st = find_family(family, config, err);
+    mlxr_status st = mlxr_family_find(family, config, err);
 
     *out = NULL;
     return st == MLXR_OK ? (*family)->build(out, config, err) : st;

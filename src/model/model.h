@@ -34,6 +34,23 @@ const mlxr_family *mlxr_family_at(size_t i);
 mlxr_status mlxr_weights_bind(mlxr_program *program, const mlxr_checkpoint *checkpoint,
                               const mlxr_family *family, const mlxr_config *config, mlxr_error *err);
 
+/* The same, with what does not fit counted and listed by kind, for whoever tells more than one line. Each list begins
+ * with as many names as a message takes. Filled also when the call fails; clear it. */
+typedef struct mlxr_misfit_list {
+    size_t n;
+    mlxr_buf text; /* "a, b, c and 7 more"; no data when n is 0 */
+} mlxr_misfit_list;
+typedef struct mlxr_misfits {
+    mlxr_misfit_list missing, misshapen, extra;
+} mlxr_misfits;
+mlxr_status mlxr_weights_bind_listing(mlxr_misfits *misfits, mlxr_program *program,
+                                      const mlxr_checkpoint *checkpoint, const mlxr_family *family,
+                                      const mlxr_config *config, mlxr_error *err);
+void mlxr_misfits_clear(mlxr_misfits *m);
+
+/* config->model_type and the family that builds it; MLXR_E_UNSUPPORTED lists those there are. */
+mlxr_status mlxr_family_find(const mlxr_family **out, mlxr_config *config, mlxr_error *err);
+
 typedef struct mlxr_model mlxr_model;
 
 /* dir: a folder with config.json and *.safetensors. Missing, extra and misshapen tensors are all in one message;

@@ -123,7 +123,7 @@ static void check_values(const fixture *f, const float *bias, const float *x, co
         }
         /* One lane adds n_cols / 4 terms at most, the tree and the bias a few more: each rounds once; a weight
          * with a float32 scale is rounded once more than here. */
-        error = fabs(y[r] - sum) / (((double)f->m.n_cols / 4 + 8) * 0x1p-24 * size);
+        error = fabs(y[r] - sum) / (((double)f->m.n_cols / 4 + 8) * 0x1p-24 * size + 1e-300);
         if (!(error <= 1)) fail_msg("row %zu: %.9g, wanted %.9g: %.2f of the bound", r, y[r], sum, error);
     }
 }

@@ -217,6 +217,36 @@ static void write_index(const char *text)
     write_file(INDEX, text, strlen(text));
 }
 
+/* A folder's files one by one and some of them together, whatever the index says. */
+static void chosen_files(void **state)
+{
+    mlxr_checkpoint *c;
+    mlxr_error err = {0};
+    char *paths[3];
+    (void)state;
+
+    write_shard("a.safetensors", ONE("a"), 1);
+    write_shard("b.safetensors", ONE("b"), 1);
+    write_shard("c.safetensors", ONE("a"), 1);
+    write_index("nonsense");
+    for (size_t i = 0; i < 3; i++) {
+        paths[i] = mlxr_asprintf("%s/%c.safetensors", temp_dir, (char)('a' + i));
+        assert_non_null(paths[i]);
+    }
+    assert_int_equal(mlxr_checkpoint_open_files(&c, (const char *const *)paths, 2, &err), MLXR_OK);
+    assert_int_equal(mlxr_checkpoint_count(c), 2);
+    assert_string_equal(mlxr_checkpoint_find(c, "b")->file, "b.safetensors");
+    mlxr_checkpoint_close(c);
+    assert_int_equal(mlxr_checkpoint_open_files(&c, NULL, 0, &err), MLXR_OK);
+    assert_int_equal(mlxr_checkpoint_count(c), 0);
+    assert_null(mlxr_checkpoint_find(c, "a"));
+    mlxr_checkpoint_close(c);
+    assert_int_equal(mlxr_checkpoint_open_files(&c, (const char *const *)paths, 3, &err), MLXR_E_FORMAT);
+    assert_null(c);
+    says(&err, "\"a\" is in a.safetensors already");
+    for (size_t i = 0; i < 3; i++) free(paths[i]);
+}
+
 static void folders(void **state)
 {
     mlxr_checkpoint *c;
@@ -408,6 +438,7 @@ int main(void)
         cmocka_unit_test(good_file),
         cmocka_unit_test(hostile_files),
         cmocka_unit_test(cut_files),
+        cmocka_unit_test_setup_teardown(chosen_files, temp_dir_make, temp_dir_remove),
         cmocka_unit_test_setup_teardown(folders, temp_dir_make, temp_dir_remove),
         cmocka_unit_test_setup_teardown(missing_paths, temp_dir_make, temp_dir_remove),
         cmocka_unit_test_setup_teardown(written_and_read, temp_dir_make, temp_dir_remove),

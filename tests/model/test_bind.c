@@ -241,6 +241,53 @@ static void whole_checkpoints_bind(void **state)
               "lm_head", q4g32);
 }
 
+static void misfits_are_listed_by_kind(void **state)
+{
+    static const char text[] =
+        "{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 1, \"num_attention_heads\": "
+        "4, "
+        "\"num_key_value_heads\": 2, \"intermediate_size\": 96, \"vocab_size\": 20, \"rms_norm_eps\": "
+        "1e-5, \"tie_word_embeddings\": false}";
+    checkpoint c = whole(false);
+    mlxr_config config = {.what = "config.json"};
+    const mlxr_family *family;
+    mlxr_program *p;
+    mlxr_checkpoint *ck;
+    mlxr_misfits m;
+    mlxr_error err = {0};
+    size_t n;
+    uint8_t *bytes;
+    (void)state;
+
+    drop(&c, "model.layers.0.mlp.up_proj.weight");
+    drop(&c, "model.norm.weight");
+    find(&c, "model.layers.0.self_attn.q_proj.weight")->shape[0] += 1;
+    for (int i = 0; i < 30; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "spare.%02d", i);
+        add(&c, name, "F16", 1, 4, 0);
+    }
+    bytes = file_of(&c, &n);
+    assert_ok(mlxr_checkpoint_open_bytes(&ck, bytes, n, "f", &err), &err);
+    assert_ok(mlxr_json_parse(&config.root, text, sizeof text - 1, "config.json", &err), &err);
+    assert_ok(mlxr_family_find(&family, &config, &err), &err);
+    assert_ok(family->build(&p, &config, &err), &err);
+    assert_fails(mlxr_weights_bind_listing(&m, p, ck, family, &config, &err), MLXR_E_FORMAT,
+                 "2 missing: model.layers.0.mlp.up_proj.weight, model.norm.weight; 1 misshapen: ", &err);
+    assert_int_equal(m.missing.n, 2);
+    assert_string_equal(m.missing.text.data, "model.layers.0.mlp.up_proj.weight, model.norm.weight");
+    assert_int_equal(m.misshapen.n, 1);
+    assert_non_null(strstr(m.misshapen.text.data, "model.layers.0.self_attn.q_proj.weight ["));
+    assert_int_equal(m.extra.n, 30);
+    assert_non_null(strstr(m.extra.text.data, "spare.23 and 6 more"));
+    mlxr_misfits_clear(&m);
+    assert_int_equal(m.extra.n, 0);
+    mlxr_program_free(p);
+    mlxr_checkpoint_close(ck);
+    json_decref(config.root);
+    free(bytes);
+}
+
 static void entries_by_module_override_the_settings(void **state)
 {
     checkpoint c = whole(true);
@@ -544,6 +591,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_checkpoints_bind),
         cmocka_unit_test(entries_by_module_override_the_settings),
+        cmocka_unit_test(misfits_are_listed_by_kind),
         cmocka_unit_test(quantizations_that_are_not_ours_are_named),
         cmocka_unit_test(all_defects_are_in_one_message),
         cmocka_unit_test(shapes_and_dtypes_are_checked),

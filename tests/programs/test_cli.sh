@@ -131,10 +131,10 @@ expect "mlxctl alone" 2 '' 'commands:' "$bin/mlxctl"
 expect "mlxctl help" 0 'tokenize' '' "$bin/mlxctl" --help
 expect "mlxctl version" 0 '^mlxctl [0-9]' '' "$bin/mlxctl" --version
 expect "unknown command" 2 '' 'no command "frobnicate"' "$bin/mlxctl" frobnicate
-for command in run show tokenize render logits import-gguf; do
+for command in run show doctor tokenize render logits import-gguf; do
     expect "$command --help" 0 "usage: mlxctl $command" '' "$bin/mlxctl" "$command" --help
     expect "$command --frob" 2 '' "usage: mlxctl $command" "$bin/mlxctl" "$command" --frob
-    [ "$command" = run ] || expect "$command of nothing" 2 '' "usage: mlxctl $command" "$bin/mlxctl" "$command"
+    [ "$command" = run ] || [ "$command" = doctor ] || expect "$command of nothing" 2 '' "usage: mlxctl $command" "$bin/mlxctl" "$command"
 done
 expect "run" 0 '^You said: hi$' '' "$bin/mlxctl" run any hi --runner mock
 expect "run prints the answer alone" 0 '*' '' "$bin/mlxctl" run tiny Hello --max-tokens 4

@@ -272,6 +272,17 @@ size_t mlxr_tokenizer_vocab_size(const mlxr_tokenizer *tok)
     return tok->added.n_ids;
 }
 
+const char *mlxr_tokenizer_kind(const mlxr_tokenizer *tok)
+{
+    switch (tok->model.type) {
+    case TOK_BPE: return "BPE";
+    case TOK_UNIGRAM: return "Unigram";
+    case TOK_WORDPIECE: return "WordPiece";
+    case TOK_WORDLEVEL: break;
+    }
+    return "WordLevel";
+}
+
 static const tok_added *added_of(const mlxr_tokenizer *tok, int32_t id)
 {
     if (id < 0 || (uint32_t)id >= tok->added.n_ids || !tok->added.by_id[id]) return NULL;
