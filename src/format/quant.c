@@ -2,7 +2,7 @@
  * quant.h, which every faster kernel is compared with.
  *
  * Follows MLX: affine_dequantize in mlx/ops.cpp (a product and a sum, each rounded by itself: no fma) and
- * quantize in mlx/backend/cpu/quantized.cpp. */
+ * quantize in mlx/backend/cpu/quantized.cpp; the modes of floats follow what mx.quantize and mx.dequantize give. */
 #include "format/quant.h"
 
 #include <math.h>
@@ -268,5 +268,73 @@ void mlxr_affine_quantize_row(const float *w, size_t n_cols, mlxr_quant quant, m
                      (uint8_t *)packed + g * quant.group_size * quant.bits / 8);
         mlxr_store_float(scales, dtype, g, scale);
         mlxr_store_float(biases, dtype, g, bias);
+    }
+}
+
+/* f rounded to a float type. MLX works in the type of the array throughout; a value over its scale lies on the same side
+ * of every tie rounded or not, so that only the scale shows it. */
+static float rounded(float f, mlxr_dtype dtype)
+{
+    float wide;
+    mlxr_store_float(&wide, dtype, 0, f);
+    return mlxr_load_float(&wide, dtype, 0);
+}
+
+/* To the nearest, ties to even; what is not below the largest, NaN too, is the largest. */
+static uint8_t to_e4m3(float f)
+{
+    const uint8_t sign = signbit(f) ? 0x80 : 0;
+    const float size = fabsf(f);
+    int e;
+
+    if (!(size < 448.0f)) return sign | 0x7e;
+    if (size < 0x1p-6f) return sign | (uint8_t)rintf(size * 0x1p9f);
+    frexpf(size, &e); /* size in [2^(e - 1), 2^e): 8 to 16 steps of 2^(e - 4) */
+    return sign | (uint8_t)((e + 5) * 8 + (int)rintf(ldexpf(size, 4 - e)));
+}
+
+/* To the nearest, ties to the smaller; 0 has no sign. */
+static uint8_t to_e2m1(float f)
+{
+    const float size = fabsf(f);
+    uint8_t code = 0;
+
+    while (code < 7 && size > (mlxr_e2m1[code] + mlxr_e2m1[code + 1]) / 2) code++;
+    return code && signbit(f) ? code | 8 : code;
+}
+
+/* The least power of two that is not below f, which is not negative; 1 for 0. */
+static uint8_t to_e8m0(float f)
+{
+    int e;
+
+    if (f == 0) return 127;
+    if (f > 0x1p127f) return 254;
+    if (frexpf(f, &e) == 0.5f) e--;
+    return e < -127 ? 0 : (uint8_t)(e + 127);
+}
+
+void mlxr_fp_quantize_row(const float *w, size_t n_cols, mlxr_quant quant, mlxr_dtype dtype, void *packed,
+                          void *scales)
+{
+    uint8_t *codes = packed, *scale_codes = scales;
+
+    for (size_t g = 0; g < n_cols / quant.group_size; g++, w += quant.group_size) {
+        float most = 0, scale;
+        for (size_t j = 0; j < quant.group_size; j++) {
+            if (fabsf(w[j]) > most) most = fabsf(w[j]);
+        }
+        most = rounded(most / (quant.bits == 8 ? 448.0f : 6.0f), dtype);
+        scale_codes[g] = quant.mode == MLXR_QUANT_NVFP4 ? to_e4m3(most) : to_e8m0(most);
+        scale = quant.mode == MLXR_QUANT_NVFP4 ? mlxr_e4m3[scale_codes[g]] : mlxr_e8m0_to_f32(scale_codes[g]);
+        for (size_t j = 0; j < quant.group_size; j += 8 / quant.bits) {
+            if (quant.bits == 8) {
+                *codes++ = to_e4m3(w[j] / scale);
+            } else if (scale == 0) {
+                *codes++ = 0;
+            } else {
+                *codes++ = (uint8_t)(to_e2m1(w[j] / scale) | to_e2m1(w[j + 1] / scale) << 4);
+            }
+        }
     }
 }

@@ -132,4 +132,11 @@ void mlxr_store_float(void *p, mlxr_dtype dtype, size_t i, float value);
 void mlxr_affine_quantize_row(const float *w, size_t n_cols, mlxr_quant quant, mlxr_dtype dtype, void *packed,
                               void *scales, void *biases);
 
+/* The same for the modes of floats, without a global scale: packed [n_cols * bits / 8], scales [n_cols / group_size]
+ * bytes. What is out of range stays at its end: values, infinity too, become the largest one, and a scale below 2^-127
+ * is 2^-127. (MLX's byte wraps around there, and its CPU backend makes zeros of values that are far too large.) NaN
+ * counts for nothing in the scale and becomes 0, or in e4m3 the largest. */
+void mlxr_fp_quantize_row(const float *w, size_t n_cols, mlxr_quant quant, mlxr_dtype dtype, void *packed,
+                          void *scales);
+
 #endif

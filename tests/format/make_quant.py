@@ -14,7 +14,6 @@ digest. In digests every NaN counts as 7fc00000.
 quant_fp.safetensors: for each mode M of mxfp4, nvfp4, mxfp8, "T.M.packed", ".scales" from mx.quantize("T.w", mode=M)
 and ".dequantized"; "M.every", the digest of 256 rows, row i of scale code i throughout and of the bytes 0 to 255;
 "nvfp4.global" [n] float32, global scales, and "nvfp4.every.I", the digest of the same rows with the I-th of them.
-"nvfp4.global.packed", ".scales": mx.quantize("f32.w", mode="nvfp4", global_scale=max |w|).
 """
 import hashlib
 import os
@@ -96,7 +95,7 @@ for name, dtype in [("f32", mx.float32), ("f16", mx.float16), ("bf16", mx.bfloat
 save("quant.safetensors", tensors)
 
 tensors = {"nvfp4.global": mx.array(
-    [1.0, 3.0, 0.1, 2688.0, 7.5e-3, -2.0, 3e38, 1e-37, 1e-44, np.inf, np.nan], dtype=mx.float32)}
+    [1.0, 3.0, 0.1, 2688.0, 83.65, 7.7, 0.013, -2.0, 3e38, 1e-37, 1e-44, np.inf, np.nan], dtype=mx.float32)}
 every = mx.array(np.tile(np.arange(256, dtype=np.uint8), (256, 1)).view(np.uint32))
 for mode, bits, group in [("mxfp4", 4, 32), ("nvfp4", 4, 16), ("mxfp8", 8, 32)]:
     scales = mx.array(np.tile(np.arange(256, dtype=np.uint8)[:, None], (1, 256 * 8 // bits // group)))
@@ -110,7 +109,4 @@ for mode, bits, group in [("mxfp4", 4, 32), ("nvfp4", 4, 16), ("mxfp8", 8, 32)]:
         key = f"{name}.{mode}"
         tensors[key + ".packed"], tensors[key + ".scales"] = packed, scales
         tensors[key + ".dequantized"] = digest(mx.dequantize(packed, scales, mode=mode, dtype=mx.float32))
-w = sources["f32"]
-tensors["nvfp4.global.packed"], tensors["nvfp4.global.scales"] = mx.quantize(
-    w, mode="nvfp4", global_scale=mx.max(mx.abs(w)))
 save("quant_fp.safetensors", tensors)

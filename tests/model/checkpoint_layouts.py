@@ -51,7 +51,7 @@ def random_weights(model, seed, special=()):
     return out
 
 
-def quantize(model, quant, overrides):
+def quantize(model, quant, overrides, only):
     """Quantizes in place what divides into groups; returns config.json's "quantization"."""
     config = dict(group_size=quant["group_size"], bits=quant["bits"], mode=quant.get("mode", "affine"))
     predicate = getattr(model, "quant_predicate", None)
@@ -62,6 +62,8 @@ def quantize(model, quant, overrides):
         if path in overrides:
             config[path] = overrides[path]
             return overrides[path]
+        if only and not re.search(only, path):
+            return False
         if module.weight.shape[-1] % quant["group_size"] != 0:
             return False
         wanted = predicate(path, module) if predicate else True
@@ -142,4 +144,115 @@ def with_vision(weights, rng):
     )
 
 
-LAYOUTS = {f.__name__: f for f in (mixtral_hf, qwen3_moe_hf, with_vision)}
+def mistral3_hf(weights, rng):
+    out = {}
+    for name, w in weights.items():
+        name = name.removeprefix("language_model.")
+        out[f"model.language_model.{name.removeprefix('model.')}" if name.startswith("model.") else name] = w
+    return out | stray(
+        rng,
+        weights,
+        model__vision_tower__ln_pre__weight=(4,),
+        model__multi_modal_projector__linear_1__weight=(4, 4),
+    )
+
+
+def gpt_oss_hf(weights, rng):
+    """Gates and ups of mxfp4 in alternating rows, blocks of 16 bytes."""
+    out = {}
+
+    def blocks(w):
+        return w.view(mx.uint8).reshape(*w.shape[:-1], -1, 16)
+
+    for name, w in weights.items():
+        m = re.fullmatch(r"(.*\.experts)\.(gate|up|down)_proj\.(\w+)", name)
+        if not m:
+            out[name] = w
+            continue
+        end = dict(weight="_blocks", scales="_scales", bias="_bias")[m[3]]
+        if m[2] == "down":
+            out[f"{m[1]}.down_proj{end}"] = blocks(w) if m[3] == "weight" else w
+        elif m[2] == "gate":
+            up = weights[name.replace("gate_proj", "up_proj")]
+            both = mx.stack([w, up], axis=2).reshape(w.shape[0], -1, *w.shape[2:])
+            out[f"{m[1]}.gate_up_proj{end}"] = blocks(both) if m[3] == "weight" else both
+    return out
+
+
+def lfm2_hf(weights, rng):
+    return {n: mx.contiguous(w.swapaxes(1, 2)) if n.endswith("conv.conv.weight") else w for n, w in weights.items()}
+
+
+def qwen3_5_plain(weights, rng):
+    return {n.removeprefix("language_model."): w for n, w in weights.items()}
+
+
+def qwen3_5_hf(weights, rng):
+    """Norms but the gated ones lose their one; experts' gates and ups are stacked in one tensor."""
+    out = {}
+    for original, w in weights.items():
+        name = original.removeprefix("language_model.")
+        if name.startswith("model."):
+            name = "model.language_model." + name.removeprefix("model.")
+        if name.endswith("conv1d.weight"):
+            w = mx.contiguous(w.swapaxes(1, 2))
+        elif name.endswith("norm.weight") and not name.endswith("linear_attn.norm.weight"):
+            w = w - 1
+        m = re.fullmatch(r"(.*\.mlp)\.switch_mlp\.(gate|up|down)_proj\.weight", name)
+        if not m:
+            out[name] = w
+        elif m[2] == "down":
+            out[f"{m[1]}.experts.down_proj"] = w
+        elif m[2] == "gate":
+            up = weights[original.replace("gate_proj", "up_proj")]
+            out[f"{m[1]}.experts.gate_up_proj"] = mx.concatenate([w, up], axis=1)
+    return out | stray(
+        rng,
+        weights,
+        model__visual__patch_embed__proj__weight=(4, 3, 1, 2, 2),
+        model__visual__blocks__0__attn__qkv__bias=(12,),
+        mtp__fc__weight=(4, 8),
+        mtp__layers__0__input_layernorm__weight=(4,),
+        mtp__norm__weight=(4,),
+    )
+
+
+def gemma4_hf(weights, rng):
+    out = {}
+    for original, w in weights.items():
+        name = "model.language_model." + original.removeprefix("language_model.model.")
+        m = re.fullmatch(r"(.*\.experts)\.switch_glu\.(gate|up|down)_proj\.weight", name)
+        if not m:
+            out[name] = w
+        elif m[2] == "down":
+            out[f"{m[1]}.down_proj"] = w
+        elif m[2] == "gate":
+            out[f"{m[1]}.gate_up_proj"] = mx.concatenate([w, weights[original.replace("gate_proj", "up_proj")]], axis=1)
+        k_proj = name.replace("q_proj", "k_proj")
+        if k_proj != name and original.replace("q_proj", "k_proj") not in weights:
+            attention = k_proj.removesuffix("k_proj.weight").replace(".", "__")
+            out |= stray(rng, weights, **{f"{attention}{n}__weight": (4, 4) for n in ("k_proj", "v_proj")})
+            out |= stray(rng, weights, **{f"{attention}k_norm__weight": (4,)})
+    return out | stray(
+        rng,
+        weights,
+        model__vision_tower__encoder__layers__0__mlp__gate_proj__weight=(4, 4),
+        model__audio_tower__output_proj__bias=(4,),
+        model__embed_vision__embedding_projection__weight=(4, 4),
+    )
+
+
+LAYOUTS = {
+    f.__name__: f
+    for f in (
+        mixtral_hf,
+        qwen3_moe_hf,
+        with_vision,
+        mistral3_hf,
+        gpt_oss_hf,
+        lfm2_hf,
+        qwen3_5_plain,
+        qwen3_5_hf,
+        gemma4_hf,
+    )
+}
