@@ -144,7 +144,9 @@ def report(args, values, shares, contenders):
 
 
 def parse():
-    numbers = lambda text: [int(x) for x in text.split(",") if x]
+    def numbers(text):
+        return [int(x) for x in text.split(",") if x]
+
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     p.add_argument("--model", default=bc.MODEL, help="the MLX folder (the default model)")
     p.add_argument("--gguf", help="the same model as a GGUF of llama.cpp (the default model's)")
@@ -206,7 +208,7 @@ def run():
           f"settings by default: {json.dumps(info['defaults'])}.")
     print(f"Model {os.path.basename(os.path.normpath(args.model))}, --precision {args.precision}, {args.threads} threads, "
           f"{args.pairs} alternated pairs, medians (lowest to highest ratio)"
-          + (f", {args.busy} busy processes beside both" if args.busy else "") + ".\n")
+          + (f", busy processes beside both: {args.busy}" if args.busy else "") + ".\n")
     print(text)
     print("\nRatios above 1 are mlxr's lead: of rates, or of times and memory. Load, peak memory and first token of llama.cpp "
           "leave Python out.")

@@ -7,6 +7,7 @@ Jobs: info, bench, first_token, logits, quantize. The answer is one JSON object,
 ctypes bindings is loaded, so that neither its time nor its memory counts against llama.cpp."""
 
 import ctypes
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -212,13 +213,16 @@ def job_quantize(ll, job):
 def job_info(ll):
     m, c = ll.llama_model_default_params(), ll.llama_context_default_params()
     settings = {}
-    for params, names in ((m, ["n_gpu_layers", "load_mode", "use_mmap", "use_extra_bufts"]),
+    for params, names in ((m, ["load_mode", "use_mmap", "use_extra_bufts"]),
                           (c, ["n_batch", "n_ubatch", "flash_attn_type", "flash_attn", "type_k", "type_v", "kv_unified"])):
         for name in names:
             if hasattr(params, name):
                 settings[name] = getattr(params, name)
-    import importlib.metadata
-    return {"version": importlib.metadata.version("llama-cpp-python"), "defaults": settings,
+    try:
+        version = importlib.metadata.version("llama-cpp-python")
+    except importlib.metadata.PackageNotFoundError:
+        version = "of unknown version"
+    return {"version": version, "defaults": settings,
             "system_info": ll.llama_print_system_info().decode(errors="replace").strip()}
 
 
