@@ -151,6 +151,9 @@ static bool has_shape(const mlxr_tensor *t, const piece *p, size_t n_cols)
     const size_t *shape = t->shape;
     unsigned n_dims = t->n_dims;
 
+    /* A norm's weights for each head are two dimensions, [heads, head_dim]. */
+    if (p->is_vector && n_dims == 2)
+        return shape[0] > 1 && n_cols % shape[0] == 0 && shape[1] == n_cols / shape[0];
     if (p->is_vector) return n_dims == 1 && shape[0] == n_cols;
     if (p->n_stacked) {
         if (n_dims < 1 || shape[0] != p->n_stacked) return false;

@@ -575,7 +575,7 @@ static bool check_attend(mlxr_builder *b, const mlxr_op *op)
 
 static bool check_norm(mlxr_builder *b, const mlxr_op *op)
 {
-    size_t width = b->p->regs[op->dst].width;
+    size_t width = b->p->regs[op->dst].width, n_weights = op->u.norm.width;
 
     if (op->u.norm.width == 0 || width % op->u.norm.width || !(op->u.norm.eps >= 0)) {
         bad_op(b, op, "eps is below 0, or the width does not divide the register's");
@@ -585,9 +585,10 @@ static bool check_norm(mlxr_builder *b, const mlxr_op *op)
         bad_op(b, op, "has no weight");
         return false;
     }
+    if (op->weight < b->p->n_weights && b->p->weights[op->weight].n_cols == width) n_weights = width;
     return check_reg(b, op, "a", op->a, width, true) &&
-           check_vector(b, op, "weight", op->weight, op->u.norm.width) &&
-           check_vector(b, op, "bias", op->bias, op->u.norm.width);
+           check_vector(b, op, "weight", op->weight, n_weights) &&
+           check_vector(b, op, "bias", op->bias, n_weights);
 }
 
 static bool check_act_mul(mlxr_builder *b, const mlxr_op *op)

@@ -121,7 +121,8 @@ typedef struct mlxr_op {
         struct {
             float eps, offset; /* offset: 0, or 1 where the checkpoint stores w - 1; RMS_NORM alone */
             size_t width;      /* divides the register's: a norm over each head has width Dh */
-        } norm; /* RMS_NORM without a weight multiplies by 1; LAYER_NORM's bias may be absent */
+        } norm; /* weight and bias: [width], the same for every run, or the whole register's width. RMS_NORM without a
+                 * weight multiplies by 1; LAYER_NORM's bias may be absent */
         struct {
             size_t n_heads, head_dim, n_rot;
             mlxr_rope_pairing pairing;

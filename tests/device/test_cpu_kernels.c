@@ -422,8 +422,11 @@ static cache make_cache(size_t n_positions, size_t k_dim, size_t v_dim)
                             .v_offset = 3 + MLXR_KV_BLOCK * k_dim,
                             .k_dim = k_dim,
                             .v_dim = v_dim,
-                            .v_stride = v_stride,
-                            .scale = 1.7f};
+                            .v_stride = v_stride};
+    for (size_t i = 0; i < MLXR_CPU_QUERIES; i++) {
+        c.a.scale[i] = 1.7f;
+        c.a.sink[i] = -INFINITY;
+    }
     n_floats = c.n_blocks * c.a.block_floats;
     c.kv = must_alloc(n_floats * sizeof *c.kv);
     for (size_t i = 0; i < n_floats; i++) c.kv[i] = NAN;
@@ -453,16 +456,20 @@ static void free_cache(cache *c)
     free(c->blocks);
 }
 
-static void check_attention(const cache *c, const float *q, size_t first, size_t limit, const float *out)
+/* Of query i of c. */
+static void check_attention(const cache *c, size_t i_query, const float *q, size_t first, size_t limit,
+                            const float *out)
 {
-    double max = -INFINITY, sum = 0, *w = must_alloc(limit * sizeof *w);
+    double max = c->a.sink[i_query], sum, *w = must_alloc(limit * sizeof *w);
 
     for (size_t p = first; p < limit; p++) {
         w[p] = 0;
         for (size_t d = 0; d < c->k_dim; d++) w[p] += (double)q[d] * c->k[p * c->k_dim + d];
-        w[p] *= c->a.scale;
+        w[p] *= c->a.scale[i_query];
+        if (c->a.cap > 0) w[p] = c->a.cap * tanh(w[p] / c->a.cap);
         max = w[p] > max ? w[p] : max;
     }
+    sum = exp(c->a.sink[i_query] - max);
     for (size_t p = first; p < limit; p++) sum += w[p] = exp(w[p] - max);
     for (size_t d = 0; d < c->v_dim; d++) {
         double want = 0;
@@ -475,8 +482,9 @@ static void check_attention(const cache *c, const float *q, size_t first, size_t
     free(w);
 }
 
+/* kind 0: as it is; 1: with sinks; 2: with a cap and scales that change sign; 3: all of that */
 static void check_attend(const mlxr_cpu_kernels *k, size_t k_dim, size_t v_dim, size_t n_queries, size_t last,
-                         size_t window, size_t n_heads)
+                         size_t window, size_t n_heads, int kind)
 {
     cache c = make_cache(last + 1, k_dim, v_dim);
     float *scratch = must_alloc(mlxr_cpu_attend_scratch(c.a.v_stride) * sizeof *scratch);
@@ -484,10 +492,13 @@ static void check_attend(const mlxr_cpu_kernels *k, size_t k_dim, size_t v_dim, 
     size_t least = last + 1;
 
     c.a.n_queries = n_queries;
+    if (kind & 2) c.a.cap = 5.0f;
     for (size_t i = 0; i < n_queries; i++) {
         size_t position = last - i / n_heads;
         q[i] = random_floats(k_dim);
         out[i] = must_alloc(v_dim * sizeof **out);
+        if (kind & 1 && i % 3) c.a.sink[i] = random_float() * 20.0f;
+        if (kind & 2) c.a.scale[i] = random_float() * 3.0f;
         c.a.q[i] = q[i];
         c.a.out[i] = out[i];
         c.a.limit[i] = position + 1;
@@ -498,10 +509,12 @@ static void check_attend(const mlxr_cpu_kernels *k, size_t k_dim, size_t v_dim, 
     k->attend(&c.a, scratch);
     for (size_t i = 0; i < n_queries; i++) {
         mlxr_cpu_attend one = c.a;
-        check_attention(&c, q[i], c.a.first[i], c.a.limit[i], out[i]);
+        check_attention(&c, i, q[i], c.a.first[i], c.a.limit[i], out[i]);
         one.n_queries = 1;
         one.q[0] = q[i];
         one.out[0] = alone;
+        one.scale[0] = c.a.scale[i];
+        one.sink[0] = c.a.sink[i];
         one.first[0] = c.a.first[i];
         one.limit[0] = c.a.limit[i];
         k->attend(&one, scratch);
@@ -517,6 +530,7 @@ static void check_attend(const mlxr_cpu_kernels *k, size_t k_dim, size_t v_dim, 
 static void test_attend(void **state)
 {
     static const size_t lasts[] = {0, 1, 31, 32, 254, 255, 256, 700}, dims[] = {8, 24, 64, 80, 128};
+    int kind = 0;
     const mlxr_cpu_kernels *k;
 
     for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
@@ -525,8 +539,9 @@ static void test_attend(void **state)
                 for (size_t n = 1; n <= MLXR_CPU_QUERIES; n += 1 + n / 3) {
                     size_t n_heads = n % 3 + 1;
                     if ((n - 1) / n_heads > lasts[p]) continue;
-                    check_attend(k, dims[d], dims[(d + p) % MLXR_COUNT(dims)], n, lasts[p], 0, n_heads);
-                    check_attend(k, dims[d], dims[d], n, lasts[p], 1 + 37 * (n - 1), n_heads);
+                    check_attend(k, dims[d], dims[(d + p) % MLXR_COUNT(dims)], n, lasts[p], 0, n_heads,
+                                 kind++ % 4);
+                    check_attend(k, dims[d], dims[d], n, lasts[p], 1 + 37 * (n - 1), n_heads, kind++ % 4);
                 }
             }
         }
@@ -555,7 +570,7 @@ static void test_attend_with_far_scores(void **state)
             c.a.out[0] = out;
             c.a.limit[0] = LAST + 1;
             k->attend(&c.a, scratch);
-            check_attention(&c, q, 0, LAST + 1, out);
+            check_attention(&c, 0, q, 0, LAST + 1, out);
             free(scratch);
             free_cache(&c);
         }
@@ -587,11 +602,6 @@ static void test_pointwise_and_norm(void **state)
             for (size_t i = 0; i < n; i++) assert_true(y[i] == a[i] + b[i]);
             k->scale(y, a, 0.3f, n);
             for (size_t i = 0; i < n; i++) assert_true(y[i] == a[i] * 0.3f);
-            k->silu_mul(y, a, b, n);
-            for (size_t i = 0; i < n; i++) {
-                double want = a[i] / (1 + exp(-(double)a[i])) * b[i];
-                assert_close(k->isa, "silu", n, i, y[i], want, 5e-7 * fabs(want));
-            }
             k->rms_norm(y, a, b, n, 1e-5f);
             for (size_t i = 0; i < n; i++) {
                 double want = a[i] / sqrt(mean + 1e-5) * b[i];
@@ -610,24 +620,334 @@ static void test_pointwise_and_norm(void **state)
     }
 }
 
-static void test_silu_at_the_ends(void **state)
+static double activated(const mlxr_cpu_act *how, double a, double b)
 {
-    static const float a[] = {0.0f, -0.0f, 100.0f, -100.0f, 3e38f, -3e38f, INFINITY, 1e-30f};
-    float ones[MLXR_COUNT(a)], y[MLXR_COUNT(a)];
-    const float nan = NAN;
+    double g = fmin(a, how->limit), clamped = fmax(-how->limit, fmin(b, how->limit));
+
+    switch (how->act) {
+    case MLXR_ACT_NONE: break;
+    case MLXR_ACT_SILU: return a / (1 + exp(-a)) * b;
+    case MLXR_ACT_GELU: return a * erfc(-a / sqrt(2)) / 2 * b;
+    case MLXR_ACT_GELU_TANH: return a / (1 + exp(-2 * sqrt(2 / acos(-1)) * (a + 0.044715 * a * a * a))) * b;
+    case MLXR_ACT_SIGMOID: return 1 / (1 + exp(-a)) * b;
+    case MLXR_ACT_SWIGLU_OAI: return (clamped + 1) * g / (1 + exp(-how->alpha * g));
+    }
+    return a * b;
+}
+
+/* Every activation, with b, without, with one a for all of b, and in place; at all lengths the same bits. */
+static void test_activations(void **state)
+{
+    enum { MOST = 70 };
     const mlxr_cpu_kernels *k;
 
-    for (size_t i = 0; i < MLXR_COUNT(a); i++) ones[i] = 1.0f;
     for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
-        k->silu_mul(y, a, ones, MLXR_COUNT(a));
-        for (size_t i = 0; i < MLXR_COUNT(a); i++) {
-            float want = a[i] <= -100.0f ? 0.0f : a[i] > 20.0f ? a[i] : a[i] / 2;
-            /* -3e38 / exp(88): not 0, but small beside anything */
-            assert_true(isinf(want) ? y[i] == want : fabsf(y[i] - want) <= 4e-7f * fabsf(want) + 3.0f);
-            if (fabsf(a[i]) <= 100.0f) assert_true(fabsf(y[i] - want) <= 4e-7f * fabsf(want) + 1e-35f);
+        for (int act = MLXR_ACT_NONE; act <= MLXR_ACT_SWIGLU_OAI; act++) {
+            mlxr_cpu_act how = {.act = (mlxr_act)act, .alpha = 1.702f, .limit = 7.0f};
+            float *all = random_floats(MOST), *other = random_floats(MOST), whole[MOST];
+            for (size_t i = 0; i < MOST; i++) all[i] *= i % 3 ? 1.0f : 12.0f;
+            k->act_mul(whole, all, other, MOST, how);
+            for (size_t n = 1; n <= MOST; n++) {
+                float *a = must_alloc(n * sizeof *a), *b = must_alloc(n * sizeof *b),
+                      *y = must_alloc(n * sizeof *y);
+                memcpy(a, all, n * sizeof *a);
+                memcpy(b, other, n * sizeof *b);
+                k->act_mul(y, a, b, n, how);
+                assert_memory_equal(y, whole, n * sizeof *y);
+                for (size_t i = 0; i < n; i++) {
+                    double want = activated(&how, a[i], b[i]);
+                    /* GELU and GELU_TANH far below 0: what exp takes is rounded at up to 100 */
+                    assert_close(k->isa, mlxr_act_name(how.act), n, i, y[i], want, 1e-6 * fabs(want) + 1e-7);
+                }
+                memcpy(y, b, n * sizeof *y);
+                k->act_mul(y, a, y, n, how);
+                assert_memory_equal(y, whole, n * sizeof *y);
+                how.a_is_one = true;
+                k->act_mul(y, a + n - 1, b, n, how);
+                assert_memory_equal(y + n - 1, whole + n - 1, sizeof *y);
+                for (size_t i = 0; i < n; i++) {
+                    double want = activated(&how, a[n - 1], b[i]);
+                    assert_close(k->isa, mlxr_act_name(how.act), n, i, y[i], want, 1e-6 * fabs(want) + 1e-7);
+                }
+                how.a_is_one = false;
+                if (act != MLXR_ACT_SWIGLU_OAI) {
+                    k->act_mul(a, a, NULL, n, how);
+                    for (size_t i = 0; i < n; i++) {
+                        double want = activated(&how, all[i], 1);
+                        assert_close(k->isa, mlxr_act_name(how.act), n, i, a[i], want,
+                                     1e-6 * fabs(want) + 1e-7);
+                    }
+                }
+                free(a);
+                free(b);
+                free(y);
+            }
+            free(all);
+            free(other);
         }
-        k->silu_mul(y, &nan, ones, 1);
+    }
+}
+
+static void test_activations_at_the_ends(void **state)
+{
+    static const float a[] = {0.0f, -0.0f, 100.0f, -100.0f, 3e38f, -3e38f, INFINITY, 1e-30f};
+    const float nan = NAN, one = 1.0f;
+    float y[MLXR_COUNT(a)];
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        for (int act = MLXR_ACT_NONE; act <= MLXR_ACT_SWIGLU_OAI; act++) {
+            mlxr_cpu_act how = {.act = (mlxr_act)act, .alpha = 1.702f, .limit = 7.0f};
+            k->act_mul(y, &nan, &one, 1, how);
+            assert_true(isnan(y[0]));
+            if (act == MLXR_ACT_NONE || act == MLXR_ACT_SWIGLU_OAI) continue;
+            k->act_mul(y, a, NULL, MLXR_COUNT(a), how);
+            for (size_t i = 0; i < MLXR_COUNT(a); i++) {
+                float want = a[i] <= -100.0f ? 0.0f : a[i] > 20.0f ? a[i] : a[i] / 2;
+                if (act == MLXR_ACT_SIGMOID) want = a[i] <= -100.0f ? 0.0f : a[i] > 20.0f ? 1.0f : 0.5f;
+                /* -3e38 / exp(88): not 0, but small beside anything */
+                if (!(isinf(want) ? y[i] == want : fabsf(y[i] - want) <= 4e-7f * fabsf(want) + 3.0f))
+                    fail_msg("%s %s: %g gave %g", k->isa, mlxr_act_name(how.act), (double)a[i], (double)y[i]);
+                if (fabsf(a[i]) <= 100.0f) assert_true(fabsf(y[i] - want) <= 4e-7f * fabsf(want) + 1e-35f);
+            }
+        }
+    }
+}
+
+static void test_softcap(void **state)
+{
+    static const float caps[] = {0.5f, 1.0f, 30.0f};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        for (size_t n = 1; n <= 40; n++) {
+            float *a = random_floats(n), *y = must_alloc(n * sizeof *y);
+            float cap = caps[n % MLXR_COUNT(caps)];
+            for (size_t i = 0; i < n; i++) a[i] *= i % 2 ? 3.0f * cap : 0.7f * cap;
+            k->softcap(y, a, cap, n);
+            for (size_t i = 0; i < n; i++) {
+                double want = (double)cap * tanh((double)a[i] / (double)cap);
+                assert_close(k->isa, "softcap", n, i, y[i], want, 4e-7 * fabs(want));
+            }
+            free(a);
+            free(y);
+        }
+    }
+}
+
+static void test_softcap_at_the_ends(void **state)
+{
+    static const float a[] = {0.0f,   1e-30f, -1e-30f, 1e-4f,    20.0f,
+                              -20.0f, 3e38f,  -3e38f,  INFINITY, -INFINITY};
+    const float nan = NAN;
+    float y[MLXR_COUNT(a)];
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        k->softcap(y, a, 1.0f, MLXR_COUNT(a));
+        for (size_t i = 0; i < MLXR_COUNT(a); i++)
+            assert_true(fabsf(y[i] - tanhf(a[i])) <= 1.2e-7f * fabsf(y[i]));
+        k->softcap(y, &nan, 1.0f, 1);
         assert_true(isnan(y[0]));
+    }
+}
+
+static void test_layer_norm(void **state)
+{
+    const mlxr_cpu_kernels *k;
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        for (size_t n = 2; n <= 200; n += n < 70 ? 1 : 13) {
+            float *a = random_floats(n), *w = random_floats(n), *b = random_floats(n),
+                  *y = must_alloc(n * sizeof *y);
+            double mean = 0, var = 0;
+            for (size_t i = 0; i < n; i++) mean += (a[i] += 30.0f) / (double)n;
+            for (size_t i = 0; i < n; i++) var += (a[i] - mean) * (a[i] - mean) / (double)n;
+            k->layer_norm(y, a, w, b, n, 1e-3f);
+            for (size_t i = 0; i < n; i++) {
+                /* The mean of values near 30 is rounded there. */
+                double scale = 1 / sqrt(var + (double)1e-3f), want = (a[i] - mean) * scale * w[i] + b[i];
+                assert_close(k->isa, "layer_norm", n, i, y[i], want, 1e-6 + 8e-6 * scale);
+            }
+            k->layer_norm(a, a, w, NULL, n, 1e-3f);
+            for (size_t i = 0; i < n; i++)
+                assert_close(k->isa, "in place", n, i, a[i], (double)y[i] - b[i], 1e-6);
+            free(a);
+            free(w);
+            free(b);
+            free(y);
+        }
+    }
+}
+
+/* ---- states ---- */
+
+/* Channels [begin, end) of n_tokens at once, and one token a call; what is outside stays as it was. */
+static void check_conv(const mlxr_cpu_kernels *k, size_t n_channels, size_t n_taps, size_t n_tokens,
+                       size_t begin, size_t end)
+{
+    size_t x_stride = n_channels + 3, y_stride = n_channels + 1, n_state = n_taps * n_channels;
+    size_t n_x = (n_tokens - 1) * x_stride + n_channels, n_y = (n_tokens - 1) * y_stride + n_channels;
+    float *w = random_floats((n_taps + 1) * n_channels), *bias = random_floats(n_channels);
+    float *taps = random_floats(n_state), *x = random_floats(n_x), *y = random_floats(n_y);
+    float *kept = must_alloc(n_state * sizeof *kept), *step_taps = must_alloc(n_state * sizeof *kept);
+    float *step_y = must_alloc(n_y * sizeof *y);
+    mlxr_cpu_conv a = {.w = w,
+                       .bias = n_taps % 2 ? bias : NULL,
+                       .taps = taps,
+                       .x = x,
+                       .y = y,
+                       .x_stride = x_stride,
+                       .y_stride = y_stride,
+                       .n_channels = n_channels,
+                       .n_taps = n_taps,
+                       .n_tokens = n_tokens};
+    mlxr_cpu_conv one = a;
+
+    memcpy(kept, taps, n_state * sizeof *taps);
+    memcpy(step_taps, taps, n_state * sizeof *taps);
+    memcpy(step_y, y, n_y * sizeof *y);
+    k->conv(&a, begin, end);
+    one.taps = step_taps;
+    one.n_tokens = 1;
+    for (size_t t = 0; t < n_tokens; t++) {
+        one.x = x + t * x_stride;
+        one.y = step_y + t * y_stride;
+        k->conv(&one, begin, end);
+        for (size_t c = begin; c < end; c++) {
+            double want = a.bias ? bias[c] : 0;
+            for (size_t j = 0; j <= n_taps; j++) {
+                size_t at = t + j;
+                want += (double)w[j * n_channels + c] *
+                        (at < n_taps ? kept[at * n_channels + c] : x[(at - n_taps) * x_stride + c]);
+            }
+            assert_close(k->isa, "conv", n_channels, c, y[t * y_stride + c], want, 1e-6);
+        }
+    }
+    assert_memory_equal(y, step_y, n_y * sizeof *y);
+    assert_memory_equal(taps, step_taps, n_state * sizeof *taps);
+    for (size_t j = 0; j < n_taps; j++) {
+        for (size_t c = 0; c < n_channels; c++) {
+            size_t at = n_tokens + j;
+            float want = at < n_taps ? kept[at * n_channels + c] : x[(at - n_taps) * x_stride + c];
+            if (c < begin || c >= end) want = kept[j * n_channels + c];
+            assert_true(taps[j * n_channels + c] == want);
+        }
+    }
+    free(w);
+    free(bias);
+    free(taps);
+    free(x);
+    free(y);
+    free(kept);
+    free(step_taps);
+    free(step_y);
+}
+
+static void test_conv(void **state)
+{
+    static const size_t channels[] = {1, 3, 16, 33, 64, 131}, tokens[] = {1, 2, 3, 7, 20};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        for (size_t c = 0; c < MLXR_COUNT(channels); c++) {
+            for (size_t t = 0; t < MLXR_COUNT(tokens); t++) {
+                for (size_t n_taps = 1; n_taps <= 5; n_taps++) {
+                    check_conv(k, channels[c], n_taps, tokens[t], 0, channels[c]);
+                    if (channels[c] > 32) check_conv(k, channels[c], n_taps, tokens[t], 16, 32);
+                    if (channels[c] > 32) check_conv(k, channels[c], n_taps, tokens[t], 32, channels[c]);
+                }
+            }
+        }
+    }
+}
+
+static void check_delta(const mlxr_cpu_kernels *k, size_t k_dim, size_t v_dim, size_t n_tokens)
+{
+    size_t n_state = k_dim * v_dim, k_stride = k_dim + 2, v_stride = v_dim + 5;
+    size_t n_k = (n_tokens - 1) * k_stride + k_dim, n_v = (n_tokens - 1) * v_stride + v_dim;
+    float *q = random_floats(n_k), *key = random_floats(n_k), *v = random_floats(n_v),
+          *old = random_floats(n_state);
+    float *decay = random_floats(n_tokens), *beta = random_floats(n_tokens), *y = random_floats(n_v);
+    float *to = must_alloc(n_state * sizeof *to), *in_place = must_alloc(n_state * sizeof *to);
+    float *step_y = must_alloc(n_v * sizeof *y), *kept = must_alloc(n_state * sizeof *kept);
+    double *S = must_alloc(n_state * sizeof *S);
+    mlxr_cpu_delta a = {.old = old,
+                        .state = to,
+                        .k_dim = k_dim,
+                        .v_dim = v_dim,
+                        .n_tokens = n_tokens,
+                        .q = q,
+                        .k = key,
+                        .v = v,
+                        .y = y,
+                        .q_stride = k_stride,
+                        .k_stride = k_stride,
+                        .v_stride = v_stride,
+                        .y_stride = v_stride,
+                        .decay = decay,
+                        .beta = beta};
+    mlxr_cpu_delta one = a;
+
+    for (size_t i = 0; i < n_k; i++) key[i] /= sqrtf((float)k_dim); /* or S grows */
+    for (size_t i = 0; i < n_tokens; i++) {
+        decay[i] = fabsf(decay[i]);
+        beta[i] = fabsf(beta[i]);
+    }
+    for (size_t i = 0; i < n_state; i++) S[i] = old[i];
+    memcpy(kept, old, n_state * sizeof *old);
+    memcpy(in_place, old, n_state * sizeof *old);
+    memcpy(step_y, y, n_v * sizeof *y);
+    k->delta(&a);
+    assert_memory_equal(old, kept, n_state * sizeof *old);
+    one.old = one.state = in_place;
+    one.n_tokens = 1;
+    for (size_t t = 0; t < n_tokens; t++) {
+        one.q = q + t * k_stride;
+        one.k = key + t * k_stride;
+        one.v = v + t * v_stride;
+        one.y = step_y + t * v_stride;
+        one.decay = decay + t;
+        one.beta = beta + t;
+        k->delta(&one);
+        for (size_t r = 0; r < v_dim; r++) {
+            double error = v[t * v_stride + r], want = 0;
+            for (size_t i = 0; i < k_dim; i++)
+                error -= (S[r * k_dim + i] *= decay[t]) * key[t * k_stride + i];
+            for (size_t i = 0; i < k_dim; i++) {
+                S[r * k_dim + i] += beta[t] * error * key[t * k_stride + i];
+                want += S[r * k_dim + i] * q[t * k_stride + i];
+            }
+            assert_close(k->isa, "delta", k_dim, r, y[t * v_stride + r], want, 3e-7 * (double)(k_dim + 8));
+        }
+    }
+    for (size_t i = 0; i < n_state; i++) assert_close(k->isa, "state", k_dim, i, to[i], S[i], 2e-6);
+    assert_memory_equal(y, step_y, n_v * sizeof *y);
+    assert_memory_equal(to, in_place, n_state * sizeof *to);
+    free(q);
+    free(key);
+    free(v);
+    free(old);
+    free(decay);
+    free(beta);
+    free(y);
+    free(to);
+    free(in_place);
+    free(step_y);
+    free(kept);
+    free(S);
+}
+
+static void test_delta(void **state)
+{
+    static const size_t dims[] = {1, 3, 8, 17, 64, 100, 128}, tokens[] = {1, 2, 9};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        for (size_t i = 0; i < MLXR_COUNT(dims); i++) {
+            for (size_t j = 0; j < MLXR_COUNT(dims); j++) {
+                for (size_t t = 0; t < MLXR_COUNT(tokens); t++) check_delta(k, dims[i], dims[j], tokens[t]);
+            }
+        }
     }
 }
 
@@ -692,7 +1012,13 @@ int main(void)
         cmocka_unit_test(test_attend),
         cmocka_unit_test(test_attend_with_far_scores),
         cmocka_unit_test(test_pointwise_and_norm),
-        cmocka_unit_test(test_silu_at_the_ends),
+        cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_activations_at_the_ends),
+        cmocka_unit_test(test_softcap),
+        cmocka_unit_test(test_softcap_at_the_ends),
+        cmocka_unit_test(test_layer_norm),
+        cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_delta),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_unknown_isa),
     };

@@ -1,7 +1,7 @@
 /* The cpu device with every allocation failing in turn: MLXR_E_NOMEM, nothing leaked (LeakSanitizer sees it in the
  * asan build), and an executable that was there before serves the next step. The linker sends the library's own
  * allocations through the wrappers here (--wrap). */
-#include "device/device.h"
+#include "device/made_experts.h"
 #include "model/model.h"
 #include "test.h"
 
@@ -40,7 +40,7 @@ int __wrap_posix_memalign(void **p, size_t align, size_t n)
 
 enum { MOST = 70 };
 
-static mlxr_status step(mlxr_executable *e, mlxr_state *s, size_t n, float *logits, mlxr_error *err)
+static mlxr_status run(mlxr_executable *e, mlxr_state *s, size_t n, float *logits, mlxr_error *err)
 {
     static const uint32_t blocks[] = {0, 1, 2}, seqs[MOST];
     static int32_t ids[MOST];
@@ -55,20 +55,13 @@ static mlxr_status step(mlxr_executable *e, mlxr_state *s, size_t n, float *logi
     return mlxr_run(e, s, &batch, NULL, logits, err);
 }
 
-static void every_allocation_may_fail(void **state)
+static void fail_each(const mlxr_program *p)
 {
-    char path[4096];
-    mlxr_model *m;
+    size_t V = p->vocab_size, n_failed = 0;
+    float *want = malloc(V * sizeof *want), *got = malloc(V * sizeof *got);
     mlxr_error err;
-    float *want, *got;
-    size_t n_failed = 0;
     bool done = false;
 
-    (void)state;
-    snprintf(path, sizeof path, "%s/tests/model/models/f16_bias", MLXR_SOURCE_DIR);
-    assert_ok(mlxr_model_open(&m, path, &err), &err);
-    want = malloc(mlxr_model_program(m)->vocab_size * sizeof *want);
-    got = malloc(mlxr_model_program(m)->vocab_size * sizeof *got);
     assert_non_null(want);
     assert_non_null(got);
     for (size_t k = 0; !done; k++) {
@@ -80,23 +73,23 @@ static void every_allocation_may_fail(void **state)
         n_calls = 0;
         fail_at = k ? k : SIZE_MAX;
         st = mlxr_device_open(&d, "cpu", &options, &err);
-        if (st == MLXR_OK) st = mlxr_device_compile(&e, d, mlxr_model_program(m), &err);
+        if (st == MLXR_OK) st = mlxr_device_compile(&e, d, p, &err);
         if (st == MLXR_OK) st = mlxr_state_create(&s, e, 3, 4, &err);
-        if (st == MLXR_OK) st = step(e, s, 1, got, &err);
-        if (st == MLXR_OK) st = step(e, s, MOST, got, &err);
+        if (st == MLXR_OK) st = run(e, s, 1, got, &err);
+        if (st == MLXR_OK) st = run(e, s, MOST, got, &err);
         done = k > 0 && n_calls < fail_at;
         fail_at = SIZE_MAX;
         if (k == 0) {
             assert_int_equal(st, MLXR_OK);
-            memcpy(want, got, mlxr_model_program(m)->vocab_size * sizeof *want);
+            memcpy(want, got, V * sizeof *want);
         } else if (!done) {
             assert_int_equal(st, MLXR_E_NOMEM);
             assert_non_null(strstr(err.message, "out of memory"));
             n_failed++;
         }
         if (s) {
-            assert_ok(step(e, s, MOST, got, &err), &err);
-            assert_memory_equal(got, want, mlxr_model_program(m)->vocab_size * sizeof *want);
+            assert_ok(run(e, s, MOST, got, &err), &err);
+            assert_memory_equal(got, want, V * sizeof *want);
         }
         mlxr_state_free(s);
         mlxr_executable_free(e);
@@ -105,11 +98,38 @@ static void every_allocation_may_fail(void **state)
     assert_true(n_failed > 20);
     free(want);
     free(got);
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    char path[4096];
+    mlxr_model *m;
+    mlxr_error err;
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/tests/model/models/f16_bias", MLXR_SOURCE_DIR);
+    assert_ok(mlxr_model_open(&m, path, &err), &err);
+    fail_each(mlxr_model_program(m));
     mlxr_model_close(m);
+}
+
+static void every_allocation_of_experts_may_fail(void **state)
+{
+    spec s = plain(5, 2, 50, 20);
+    mlxr_program *p;
+
+    (void)state;
+    s.biases = s.expert_weights = true;
+    p = experts_program(&s, false);
+    fail_each(p);
+    mlxr_program_free(p);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation_may_fail)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(every_allocation_of_experts_may_fail),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

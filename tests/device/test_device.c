@@ -7,7 +7,6 @@
 
 /* Appended by each device that computes in float32. */
 static const char *const devices[] = {"ref", "cpu"};
-static const char *const newer[] = {"ref"}; /* operations that not all have yet */
 
 /* Vocabulary and register width of the programs here: EMBED with an id loads row id of a table as the input. */
 enum { V = 8, MAX_T = 48 };
@@ -150,13 +149,14 @@ static void linear_adds_its_bias(void **state)
     }
 }
 
-/* Over the whole register, and over each half of it (a norm of heads), with and without gemma's offset. */
+/* Over the whole register, and over each half of it (a norm of heads), with and without gemma's offset; with a weight for
+ * all halves and with one for each. */
 static void rms_norm_takes_width_and_offset(void **state)
 {
     static const struct {
-        size_t width;
+        size_t width, n_weights;
         float offset, eps;
-    } cases[] = {{V, 0, 1e-5f}, {V / 2, 0, 0.5f}, {V / 2, 1, 1e-6f}};
+    } cases[] = {{V, V, 0, 1e-5f}, {V / 2, V / 2, 0, 0.5f}, {V / 2, V / 2, 1, 1e-6f}, {V / 2, V, 1, 1e-6f}};
     (void)state;
     for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (size_t c = 0; c < MLXR_COUNT(cases); c++) {
@@ -167,7 +167,7 @@ static void rms_norm_takes_width_and_offset(void **state)
             start(&t);
             op.a = embed(&t, "table", "h", V, 1).dst;
             op.dst = mlxr_build_reg(t.b, "logits", V);
-            op.weight = mlxr_build_vector(t.b, width, ".weight", "weight");
+            op.weight = mlxr_build_vector(t.b, cases[c].n_weights, ".weight", "weight");
             op.u.norm.eps = cases[c].eps;
             op.u.norm.offset = cases[c].offset;
             op.u.norm.width = width;
@@ -180,7 +180,8 @@ static void rms_norm_takes_width_and_offset(void **state)
                 for (size_t k = 0; k < width; k++)
                     mean += pow((double)value_of("table", begin + k), 2) / (double)width;
                 assert_near(out[i], (double)value_of("table", i) / sqrt(mean + (double)cases[c].eps) *
-                                        ((double)cases[c].offset + (double)value_of("weight", i % width)));
+                                        ((double)cases[c].offset +
+                                         (double)value_of("weight", i % cases[c].n_weights)));
             }
             end(&t);
         }
@@ -190,7 +191,7 @@ static void rms_norm_takes_width_and_offset(void **state)
 static void rms_norm_without_a_weight(void **state)
 {
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         tiny t;
         float out[3 * V];
         mlxr_op op = mlxr_op_init(MLXR_OP_RMS_NORM, 0);
@@ -200,7 +201,7 @@ static void rms_norm_without_a_weight(void **state)
         op.u.norm.offset = 1; /* of a weight that is not there */
         op.u.norm.width = V / 2;
         mlxr_build_op(t.b, &op);
-        finish(&t, newer[d]);
+        finish(&t, devices[d]);
         run(&t, 3, 0, out);
         for (size_t i = 0; i < 3 * V; i++) {
             double mean = 0;
@@ -212,14 +213,15 @@ static void rms_norm_without_a_weight(void **state)
     }
 }
 
+/* The last two have weights of their own for each half. */
 static void layer_norm_takes_width_and_bias(void **state)
 {
     static const struct {
-        size_t width;
+        size_t width, n_weights;
         bool bias;
-    } cases[] = {{V, true}, {V, false}, {V / 2, true}};
+    } cases[] = {{V, V, true}, {V, V, false}, {V / 2, V / 2, true}, {V / 2, V, true}, {V / 4, V, false}};
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (size_t c = 0; c < MLXR_COUNT(cases); c++) {
             tiny t;
             float out[3 * V];
@@ -228,12 +230,12 @@ static void layer_norm_takes_width_and_bias(void **state)
             start(&t);
             op.a = embed(&t, "table", "h", V, 1).dst;
             op.dst = mlxr_build_reg(t.b, "logits", V);
-            op.weight = mlxr_build_vector(t.b, width, ".weight", "weight");
-            if (cases[c].bias) op.bias = mlxr_build_vector(t.b, width, ".bias", "bias");
+            op.weight = mlxr_build_vector(t.b, cases[c].n_weights, ".weight", "weight");
+            if (cases[c].bias) op.bias = mlxr_build_vector(t.b, cases[c].n_weights, ".bias", "bias");
             op.u.norm.eps = 1e-3f;
             op.u.norm.width = width;
             mlxr_build_op(t.b, &op);
-            finish(&t, newer[d]);
+            finish(&t, devices[d]);
             run(&t, 3, 0, out);
             for (size_t i = 0; i < 3 * V; i++) {
                 double mean = 0, var = 0;
@@ -242,9 +244,10 @@ static void layer_norm_takes_width_and_bias(void **state)
                     mean += (double)value_of("table", begin + k) / (double)width;
                 for (size_t k = 0; k < width; k++)
                     var += pow((double)value_of("table", begin + k) - mean, 2) / (double)width;
-                assert_near(out[i], ((double)value_of("table", i) - mean) / sqrt(var + (double)1e-3f) *
-                                            (double)value_of("weight", i % width) +
-                                        (cases[c].bias ? (double)value_of("bias", i % width) : 0));
+                assert_near(out[i],
+                            ((double)value_of("table", i) - mean) / sqrt(var + (double)1e-3f) *
+                                    (double)value_of("weight", i % cases[c].n_weights) +
+                                (cases[c].bias ? (double)value_of("bias", i % cases[c].n_weights) : 0));
             }
             end(&t);
         }
@@ -315,7 +318,7 @@ static void rope_has_dynamic_and_zero_frequencies(void **state)
     enum { CONTEXT = 8, T = 20 };
     static const float inv_freq[] = {1, 0.1f, 0.01f, 0}, theta = 10000, factor = 4;
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (int dynamic = 0; dynamic < 2; dynamic++) {
             tiny t;
             float out[T * V];
@@ -332,7 +335,7 @@ static void rope_has_dynamic_and_zero_frequencies(void **state)
                 op.u.rope.dynamic_factor = factor;
             }
             mlxr_build_op(t.b, &op);
-            finish(&t, newer[d]);
+            finish(&t, devices[d]);
             run(&t, T, 0, out);
             for (size_t i = 0; i < T * V; i++) {
                 size_t pos = i / V, pair = i % (V / 2), row = pos % V * V;
@@ -375,7 +378,7 @@ static void act_mul_knows_every_activation(void **state)
 {
     enum { T = V };
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (int act = MLXR_ACT_NONE; act <= MLXR_ACT_SWIGLU_OAI; act++) {
             for (int form = 0; form < 3; form++) {
                 tiny t;
@@ -391,7 +394,7 @@ static void act_mul_knows_every_activation(void **state)
                 op.u.act.alpha = 1.702f;
                 op.u.act.limit = 3;
                 mlxr_build_op(t.b, &op);
-                finish(&t, newer[d]);
+                finish(&t, devices[d]);
                 run(&t, T, 0, out);
                 for (size_t i = 0; i < T * V; i++) {
                     double a = 4 * (double)value_of("table", narrow ? i / V : i);
@@ -409,7 +412,7 @@ static void act_mul_knows_every_activation(void **state)
 static void scale_takes_a_weight(void **state)
 {
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         tiny t;
         float out[V];
         mlxr_op op = mlxr_op_init(MLXR_OP_SCALE, 0);
@@ -418,7 +421,7 @@ static void scale_takes_a_weight(void **state)
         op.weight = mlxr_build_vector(t.b, 1, "", "scalar");
         op.u.scale.factor = 0.5f;
         mlxr_build_op(t.b, &op);
-        finish(&t, newer[d]);
+        finish(&t, devices[d]);
         run(&t, 1, 0, out);
         for (size_t i = 0; i < V; i++)
             assert_near(out[i], 0.5 * (double)value_of("scalar", 0) * (double)value_of("table", i));
@@ -430,7 +433,7 @@ static void softcap_is_a_tanh(void **state)
 {
     static const float caps[] = {0.01f, 1, 30, 1e6f};
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (size_t c = 0; c < MLXR_COUNT(caps); c++) {
             tiny t;
             float out[V * V];
@@ -439,7 +442,7 @@ static void softcap_is_a_tanh(void **state)
             op.dst = op.a = embed(&t, "table", "logits", V, 10).dst;
             op.u.softcap.cap = caps[c];
             mlxr_build_op(t.b, &op);
-            finish(&t, newer[d]);
+            finish(&t, devices[d]);
             run(&t, V, 0, out);
             for (size_t i = 0; i < (size_t)V * V; i++)
                 assert_near(out[i],
@@ -457,7 +460,7 @@ static void slice_takes_runs(void **state)
     } cases[] = {{3, 8, 0}, {2, 2, 4}, {5, 1, 0}, {0, 4, 2}, {11, 8, 100}, {1, 1, 2}};
     enum { W = 19 };
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (size_t c = 0; c < MLXR_COUNT(cases); c++) {
             tiny t;
             float out[2 * V];
@@ -469,7 +472,7 @@ static void slice_takes_runs(void **state)
             op.u.slice.run = cases[c].run;
             op.u.slice.step = cases[c].step;
             mlxr_build_op(t.b, &op);
-            finish(&t, newer[d]);
+            finish(&t, devices[d]);
             run(&t, 2, 0, out);
             for (size_t i = 0; i < 2 * V; i++)
                 assert_true(out[i] == value_of("table", i / V * W + cases[c].first +
@@ -574,7 +577,7 @@ static void attend_has_caps_sinks_and_shared_slots(void **state)
     };
     enum { Hq = 4, Hkv = 2, Dk = 3, Dv = 2, T = 40 };
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (size_t c = 0; c < MLXR_COUNT(cases); c++) {
             tiny t;
             float out[T * V], again[T * V];
@@ -601,7 +604,7 @@ static void attend_has_caps_sinks_and_shared_slots(void **state)
             copy.a = op.dst;
             copy.dst = mlxr_build_reg(t.b, "logits", V);
             mlxr_build_op(t.b, &copy);
-            finish(&t, newer[d]);
+            finish(&t, devices[d]);
             run(&t, T, 0, out);
             for (size_t i = 0; i < T; i++) run_ids(&t, 1, i, i % V, again + i * V);
             assert_memory_equal(out, again, sizeof out);
@@ -644,7 +647,7 @@ static void short_conv_looks_back(void **state)
                  {7, MLXR_ACT_SIGMOID, true}};
     enum { T = 12 };
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         for (size_t c = 0; c < MLXR_COUNT(cases); c++) {
             tiny t;
             float out[T * V];
@@ -661,7 +664,7 @@ static void short_conv_looks_back(void **state)
             copy.a = op.dst;
             copy.dst = mlxr_build_reg(t.b, "logits", V);
             mlxr_build_op(t.b, &copy);
-            finish(&t, newer[d]);
+            finish(&t, devices[d]);
             assert_int_equal(mlxr_executable_block_bytes(t.executable), 0);
             assert_int_equal(mlxr_executable_sequence_bytes(t.executable), 2 * V * n_taps * sizeof(float));
             run(&t, T, 0, out);
@@ -683,7 +686,7 @@ static void gated_delta_follows_its_rule(void **state)
 {
     enum { H = 4, Hk = 2, Dk = 3, Dv = 2, T = 40 };
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         tiny t;
         float out[T * V];
         double S[H][Dv][Dk] = {{{0}}};
@@ -703,7 +706,7 @@ static void gated_delta_follows_its_rule(void **state)
         copy.a = op.dst;
         copy.dst = mlxr_build_reg(t.b, "logits", V);
         mlxr_build_op(t.b, &copy);
-        finish(&t, newer[d]);
+        finish(&t, devices[d]);
         assert_int_equal(mlxr_executable_block_bytes(t.executable), 0);
         run(&t, T, 0, out);
         for (size_t pos = 0; pos < T; pos++) {
@@ -735,7 +738,7 @@ static void gated_delta_follows_its_rule(void **state)
 static void unknown_activations_are_named(void **state)
 {
     (void)state;
-    for (size_t d = 0; d < MLXR_COUNT(newer); d++) {
+    for (size_t d = 0; d < MLXR_COUNT(devices); d++) {
         tiny t;
         mlxr_executable *again;
         mlxr_error err;
@@ -744,7 +747,7 @@ static void unknown_activations_are_named(void **state)
         op.dst = op.a = embed(&t, "table", "logits", V, 1).dst;
         op.u.act.act = MLXR_ACT_SILU;
         mlxr_build_op(t.b, &op);
-        finish(&t, newer[d]);
+        finish(&t, devices[d]);
         t.p->ops[1].u.act.act = (mlxr_act)99;
         assert_fails(mlxr_device_compile(&again, t.device, t.p, &err), MLXR_E_UNSUPPORTED, "ACT_MUL, layer 7",
                      &err);

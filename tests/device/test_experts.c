@@ -3,397 +3,8 @@
 #include <math.h>
 
 #include "device/cpu/kernels.h"
-#include "device/device.h"
+#include "device/made_experts.h"
 #include "test.h"
-
-/* How matrices are stored: dense in dtype, or quantized with scales of it. */
-typedef struct storage {
-    mlxr_quant_mode mode;
-    unsigned bits, group_size;
-    mlxr_dtype dtype;
-} storage;
-
-static const storage f32 = {MLXR_QUANT_NONE, 0, 0, MLXR_F32};
-
-typedef struct spec {
-    size_t E, k, D, F, n_ids; /* n_ids: tokens that differ, the logits' width */
-    storage stored;
-    mlxr_gate_up gate_up;
-    mlxr_act act;
-    mlxr_router router;
-    bool normalize, biases, expert_weights;
-    float scale;
-    bool attends; /* an ATTEND behind, which needs every token's result */
-} spec;
-
-static spec plain(size_t E, size_t k, size_t D, size_t F)
-{
-    return (spec){.E = E,
-                  .k = k,
-                  .D = D,
-                  .F = F,
-                  .n_ids = D,
-                  .stored = f32,
-                  .act = MLXR_ACT_SILU,
-                  .normalize = true,
-                  .scale = 1.0f};
-}
-
-enum { ALPHA_TENTHS = 17, LIMIT = 1 }; /* of SWIGLU_OAI; inputs are about 1, so that the limit counts */
-
-/* ---- values made from what they are of, so that a row is the same wherever it lies ---- */
-
-enum { OF_X = 1, OF_SCORES, OF_EXPERT_WEIGHTS, OF_GATE, OF_UP, OF_DOWN, OF_BIAS = 16 };
-
-static uint64_t mixed(uint64_t what, uint64_t a, uint64_t b, uint64_t c)
-{
-    uint64_t x = (((what * 1000003 + a) * 1000003 + b) * 1000003 + c) * 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
-/* In [-1, 1). */
-static float unit(uint64_t what, uint64_t a, uint64_t b, uint64_t c)
-{
-    return (float)(int32_t)(uint32_t)mixed(what, a, b, c) / 2147483648.0f;
-}
-
-static void *take(mlxr_program *p, size_t n, size_t size)
-{
-    void *v = mlxr_arena_calloc(&p->arena, n, size);
-    assert_non_null(v);
-    return v;
-}
-
-static mlxr_matrix new_matrix(mlxr_program *p, storage s, size_t n_rows, size_t n_cols)
-{
-    mlxr_matrix m = {
-        .quant = {s.mode, s.bits, s.group_size}, .dtype = s.dtype, .n_rows = n_rows, .n_cols = n_cols};
-
-    m.row_bytes = s.mode == MLXR_QUANT_NONE ? n_cols * mlxr_dtype_bits(s.dtype) / 8 : n_cols * s.bits / 8;
-    m.data = take(p, n_rows, m.row_bytes);
-    if (s.mode != MLXR_QUANT_NONE) {
-        size_t n_groups = n_cols / s.group_size;
-        m.scales = take(p, n_rows * n_groups, mlxr_dtype_bits(s.dtype) / 8);
-        m.biases = take(p, n_rows * n_groups, mlxr_dtype_bits(s.dtype) / 8);
-    }
-    return m;
-}
-
-/* Row `row` of m becomes that of (what, e, i), of values about 1 / sqrt(n_cols). */
-static void fill_row(mlxr_matrix *m, size_t row, uint64_t what, size_t e, size_t i)
-{
-    uint8_t *data = (uint8_t *)(uintptr_t)m->data + row * m->row_bytes;
-    float size = 1.5f / sqrtf((float)m->n_cols);
-    size_t n_groups;
-
-    if (m->quant.mode == MLXR_QUANT_NONE) {
-        for (size_t j = 0; j < m->n_cols; j++) {
-            mlxr_store_float(data, m->dtype, j, size * unit(what, e, i, j));
-        }
-        return;
-    }
-    n_groups = m->n_cols / m->quant.group_size;
-    for (size_t j = 0; j < m->row_bytes; j++) data[j] = (uint8_t)mixed(what, e, i, j);
-    for (size_t g = 0; g < n_groups; g++) {
-        float scale = size * (1.5f + unit(what + 100, e, i, g)) / (float)(1u << m->quant.bits);
-        mlxr_store_float((void *)(uintptr_t)m->scales, m->dtype, row * n_groups + g, scale);
-        mlxr_store_float((void *)(uintptr_t)m->biases, m->dtype, row * n_groups + g,
-                         -scale * (float)(1u << (m->quant.bits - 1)));
-    }
-}
-
-/* Rows [n] of gate and up as the layout has them; which: the row is up's. */
-static size_t laid_row(const spec *s, bool up, size_t i)
-{
-    if (s->gate_up == MLXR_GATE_UP_INTERLEAVED) return 2 * i + up;
-    return s->gate_up == MLXR_GATE_UP_HALVES && up ? s->F + i : i;
-}
-
-/* ---- a program: x and scores of a token's id, ROUTE, EXPERTS ---- */
-
-static mlxr_reg_id build_embed(mlxr_builder *b, const char *name, size_t n_ids, size_t width)
-{
-    mlxr_op op = mlxr_op_init(MLXR_OP_EMBED, -1);
-    op.dst = mlxr_build_reg(b, name, width);
-    op.weight = mlxr_build_matrix(b, n_ids, width, "%s", name);
-    op.u.embed.scale = 1.0f;
-    mlxr_build_op(b, &op);
-    return op.dst;
-}
-
-static mlxr_weight *weight_named(mlxr_program *p, const char *name)
-{
-    for (size_t i = 0; i < p->n_weights; i++) {
-        if (strcmp(p->weights[i].name, name) == 0) return &p->weights[i];
-    }
-    return NULL;
-}
-
-static void bind_stack(mlxr_program *p, const spec *s, const char *name)
-{
-    mlxr_weight *w = weight_named(p, name);
-    mlxr_matrix *stack;
-
-    if (!w) return;
-    stack = take(p, w->n_experts, sizeof *stack);
-    for (size_t e = 0; e < w->n_experts; e++) {
-        stack[e] = new_matrix(p, s->stored, w->n_rows, w->n_cols);
-        if (strcmp(name, "down") == 0) {
-            for (size_t i = 0; i < w->n_rows; i++) fill_row(&stack[e], i, OF_DOWN, e, i);
-        } else if (strcmp(name, "up") == 0) {
-            for (size_t i = 0; i < s->F; i++) fill_row(&stack[e], i, OF_UP, e, i);
-        } else {
-            for (size_t i = 0; i < s->F; i++) {
-                fill_row(&stack[e], laid_row(s, false, i), OF_GATE, e, i);
-                if (s->gate_up != MLXR_GATE_UP_APART) {
-                    fill_row(&stack[e], laid_row(s, true, i), OF_UP, e, i);
-                }
-            }
-        }
-    }
-    w->experts = stack;
-    w->m = stack[0];
-}
-
-static float bias_of(uint64_t what, size_t e, size_t i)
-{
-    float b = 0.5f * unit(what + OF_BIAS, e, i, 0);
-    uint16_t half[1];
-    mlxr_store_float(half, MLXR_BF16, 0, b);
-    return mlxr_load_float(half, MLXR_BF16, 0);
-}
-
-static void bind_bias(mlxr_program *p, const spec *s, const char *name)
-{
-    mlxr_weight *w = weight_named(p, name);
-    static const storage bf16 = {MLXR_QUANT_NONE, 0, 0, MLXR_BF16};
-
-    if (!w) return;
-    w->m = new_matrix(p, bf16, w->n_rows, w->n_cols);
-    for (size_t e = 0; e < s->E; e++) {
-        void *row = (uint8_t *)(uintptr_t)w->m.data + e * w->m.row_bytes;
-        if (strcmp(name, "down_bias") == 0) {
-            for (size_t i = 0; i < s->D; i++) {
-                mlxr_store_float(row, MLXR_BF16, i, bias_of(OF_DOWN, e, i));
-            }
-        } else if (strcmp(name, "up_bias") == 0) {
-            for (size_t i = 0; i < s->F; i++) mlxr_store_float(row, MLXR_BF16, i, bias_of(OF_UP, e, i));
-        } else {
-            for (size_t i = 0; i < s->F; i++) {
-                mlxr_store_float(row, MLXR_BF16, laid_row(s, false, i), bias_of(OF_GATE, e, i));
-                if (s->gate_up != MLXR_GATE_UP_APART) {
-                    mlxr_store_float(row, MLXR_BF16, laid_row(s, true, i), bias_of(OF_UP, e, i));
-                }
-            }
-        }
-    }
-}
-
-static void bind_dense(mlxr_program *p, const char *name, uint64_t what, float size)
-{
-    mlxr_weight *w = weight_named(p, name);
-
-    if (!w) return;
-    w->m = new_matrix(p, f32, w->n_rows, w->n_cols);
-    for (size_t i = 0; i < w->n_rows; i++) {
-        for (size_t j = 0; j < w->n_cols; j++) {
-            mlxr_store_float((void *)(uintptr_t)w->m.data, MLXR_F32, i * w->n_cols + j,
-                             size * unit(what, i, j, 0));
-        }
-    }
-}
-
-static float *floats_of(mlxr_program *p, const char *name)
-{
-    return (float *)(uintptr_t)weight_named(p, name)->m.data;
-}
-
-static void build_route(mlxr_builder *b, const spec *s, mlxr_reg_id scores, mlxr_reg_id dst)
-{
-    mlxr_op op = mlxr_op_init(MLXR_OP_ROUTE, 0);
-    op.a = scores;
-    op.dst = dst;
-    if (s->expert_weights) op.weight = mlxr_build_vector(b, s->E, "", "expert_weights");
-    op.u.route.router = s->router;
-    op.u.route.k = s->k;
-    op.u.route.normalize = s->normalize;
-    op.u.route.scale = s->scale;
-    mlxr_build_op(b, &op);
-}
-
-static void build_experts(mlxr_builder *b, const spec *s, mlxr_reg_id x, mlxr_reg_id route, mlxr_reg_id dst)
-{
-    mlxr_op op = mlxr_op_init(MLXR_OP_EXPERTS, 5);
-    bool apart = s->gate_up == MLXR_GATE_UP_APART;
-    size_t gate_rows = apart ? s->F : 2 * s->F;
-
-    op.a = x;
-    op.b = route;
-    op.dst = dst;
-    op.u.experts.k = s->k;
-    op.u.experts.width = s->F;
-    op.u.experts.gate_up = s->gate_up;
-    op.u.experts.act = s->act;
-    op.u.experts.alpha = ALPHA_TENTHS / 10.0f;
-    op.u.experts.limit = LIMIT;
-    op.u.experts.up = op.u.experts.gate_bias = op.u.experts.up_bias = op.u.experts.down_bias = MLXR_NONE;
-    op.u.experts.gate = mlxr_build_stack(b, s->E, gate_rows, s->D, ".weight", "gate");
-    if (apart) op.u.experts.up = mlxr_build_stack(b, s->E, s->F, s->D, ".weight", "up");
-    op.u.experts.down = mlxr_build_stack(b, s->E, s->D, s->F, ".weight", "down");
-    if (s->biases) {
-        op.u.experts.gate_bias = mlxr_build_matrix_as(b, s->E, gate_rows, ".bias", "gate_bias");
-        if (apart) op.u.experts.up_bias = mlxr_build_matrix_as(b, s->E, s->F, ".bias", "up_bias");
-        op.u.experts.down_bias = mlxr_build_matrix_as(b, s->E, s->D, ".bias", "down_bias");
-    }
-    mlxr_build_op(b, &op);
-}
-
-/* The result of EXPERTS, or an ATTEND over it, as the logits. given_route: the list is a token's own, no ROUTE. */
-static mlxr_program *experts_program(const spec *s, bool given_route)
-{
-    mlxr_builder *b;
-    mlxr_program *p;
-    mlxr_reg_id x, route, out;
-    mlxr_error err;
-
-    assert_ok(mlxr_builder_create(&b, "made", &err), &err);
-    x = build_embed(b, "x", s->n_ids, s->D);
-    if (given_route) {
-        route = build_embed(b, "route", s->n_ids, 2 * s->k);
-    } else {
-        mlxr_reg_id scores = build_embed(b, "scores", s->n_ids, s->E);
-        route = mlxr_build_reg(b, "route", 2 * s->k);
-        build_route(b, s, scores, route);
-    }
-    out = mlxr_build_reg(b, "out", s->D);
-    build_experts(b, s, x, route, out);
-    if (s->attends) {
-        mlxr_op op = mlxr_op_init(MLXR_OP_ATTEND, 6), sum = mlxr_op_init(MLXR_OP_ADD, 7);
-        op.a = x;
-        op.b = op.c = out;
-        op.dst = mlxr_build_reg(b, "mixed", s->D);
-        op.u.attend.slot = mlxr_build_slot(b, "kv", 1, s->D, s->D, 0);
-        op.u.attend.n_heads = 1;
-        op.u.attend.scale = 0.1f;
-        mlxr_build_op(b, &op);
-        sum.a = op.dst;
-        sum.b = x;
-        sum.dst = out = mlxr_build_reg(b, "sum", s->D);
-        mlxr_build_op(b, &sum);
-    }
-    assert_ok(mlxr_builder_finish(&p, b, s->D, s->D, 1, 4096, out, &err), &err);
-    mlxr_builder_free(b);
-    bind_dense(p, "x", OF_X, 1.7f);
-    bind_dense(p, "scores", OF_SCORES, 3.0f);
-    bind_dense(p, "route", OF_SCORES, 3.0f);
-    bind_dense(p, "expert_weights", OF_EXPERT_WEIGHTS, 1.0f);
-    bind_stack(p, s, "gate");
-    bind_stack(p, s, "up");
-    bind_stack(p, s, "down");
-    bind_bias(p, s, "gate_bias");
-    bind_bias(p, s, "up_bias");
-    bind_bias(p, s, "down_bias");
-    for (size_t i = 0; i < p->n_weights; i++) {
-        assert_non_null(p->weights[i].m.data);
-        p->weights[i].bound = true;
-    }
-    return p;
-}
-
-/* ROUTE alone; its list is the logits. */
-static mlxr_program *route_program(const spec *s)
-{
-    mlxr_builder *b;
-    mlxr_program *p;
-    mlxr_reg_id scores, out;
-    mlxr_error err;
-
-    assert_ok(mlxr_builder_create(&b, "made", &err), &err);
-    scores = build_embed(b, "scores", s->n_ids, s->E);
-    out = mlxr_build_reg(b, "route", 2 * s->k);
-    build_route(b, s, scores, out);
-    assert_ok(mlxr_builder_finish(&p, b, 2 * s->k, 2 * s->k, 1, 4096, out, &err), &err);
-    mlxr_builder_free(b);
-    bind_dense(p, "scores", OF_SCORES, 3.0f);
-    bind_dense(p, "expert_weights", OF_EXPERT_WEIGHTS, 1.0f);
-    for (size_t i = 0; i < p->n_weights; i++) p->weights[i].bound = true;
-    return p;
-}
-
-/* ---- running ---- */
-
-enum { MOST_TOKENS = 1100, N_BLOCKS = MOST_TOKENS / MLXR_KV_BLOCK + 1 };
-
-typedef struct session {
-    mlxr_device *device;
-    mlxr_executable *executable;
-    mlxr_state *state;
-} session;
-
-static session open_session(const char *name, const char *isa, size_t n_threads, const mlxr_program *p)
-{
-    mlxr_device_options options = {.precision = MLXR_PRECISION_EXACT, .n_threads = n_threads, .isa = isa};
-    session s;
-    mlxr_error err;
-    assert_ok(mlxr_device_open(&s.device, name, &options, &err), &err);
-    assert_ok(mlxr_device_compile(&s.executable, s.device, p, &err), &err);
-    assert_ok(mlxr_state_create(&s.state, s.executable, N_BLOCKS, 1, &err), &err);
-    return s;
-}
-
-static void close_session(session *s)
-{
-    mlxr_state_free(s->state);
-    mlxr_executable_free(s->executable);
-    mlxr_device_close(s->device);
-}
-
-/* Tokens [from, to), their ids their positions modulo n_ids; the rows of those at a multiple of `every`. */
-static size_t step(session *s, const spec *sp, size_t from, size_t to, size_t every, float *logits)
-{
-    static uint32_t positions[MOST_TOKENS], seqs[MOST_TOKENS], rows[MOST_TOKENS], blocks[N_BLOCKS];
-    static int32_t ids[MOST_TOKENS];
-    mlxr_block_table table = {.blocks = blocks, .n_blocks = N_BLOCKS};
-    mlxr_batch batch = {.n_tokens = to - from,
-                        .ids = ids,
-                        .positions = positions,
-                        .seqs = seqs,
-                        .tables = &table,
-                        .n_seqs = 1,
-                        .rows = rows};
-    mlxr_error err;
-
-    assert_true(to <= MOST_TOKENS);
-    for (size_t i = 0; i < N_BLOCKS; i++) blocks[i] = (uint32_t)i;
-    for (size_t i = from; i < to; i++) {
-        ids[i - from] = (int32_t)(i % sp->n_ids);
-        positions[i - from] = (uint32_t)i;
-        if (i % every == 0) rows[batch.n_rows++] = (uint32_t)(i - from);
-    }
-    assert_ok(mlxr_run(s->executable, s->state, &batch, NULL, logits, &err), &err);
-    return batch.n_rows;
-}
-
-static float *new_floats(size_t n)
-{
-    float *v = malloc(n * sizeof *v);
-    assert_non_null(v);
-    for (size_t i = 0; i < n; i++) v[i] = NAN;
-    return v;
-}
-
-/* All n tokens at once; [n, width of the logits], the caller's. */
-static float *run_on(const char *device, const char *isa, size_t n_threads, const mlxr_program *p,
-                     const spec *sp, size_t n)
-{
-    float *out = new_floats(n * p->vocab_size);
-    session s = open_session(device, isa, n_threads, p);
-    assert_int_equal(step(&s, sp, 0, n, 1, out), n);
-    close_session(&s);
-    return out;
-}
 
 /* Relative to the largest value of a row: sums of values of both signs have no better. */
 static void assert_rows_close(const char *what, const float *got, const double *want, size_t n, size_t width,
@@ -508,6 +119,8 @@ static const storage stores[] = {
     {MLXR_QUANT_NONE, 0, 0, MLXR_F32},     {MLXR_QUANT_NONE, 0, 0, MLXR_F16},
     {MLXR_QUANT_NONE, 0, 0, MLXR_BF16},    {MLXR_QUANT_AFFINE, 4, 32, MLXR_F16},
     {MLXR_QUANT_AFFINE, 8, 64, MLXR_BF16}, {MLXR_QUANT_AFFINE, 3, 32, MLXR_F32},
+    {MLXR_QUANT_MXFP4, 4, 32, MLXR_U8},    {MLXR_QUANT_NVFP4, 4, 16, MLXR_U8},
+    {MLXR_QUANT_MXFP8, 8, 32, MLXR_U8},
 };
 static const mlxr_act acts[] = {MLXR_ACT_SILU,    MLXR_ACT_GELU,       MLXR_ACT_GELU_TANH,
                                 MLXR_ACT_SIGMOID, MLXR_ACT_SWIGLU_OAI, MLXR_ACT_NONE};
@@ -838,30 +451,35 @@ static void passes_and_wanted_rows_change_no_bit(void **state)
     }
 }
 
-/* One token's NaN stays its own. */
+/* One token's NaN stays its own: also what a wider EXPERTS before left of it in memory that both use. */
 static void nan_stays_with_its_token(void **state)
 {
     enum { N = 24 };
-    const mlxr_cpu_kernels *k;
+    const char *device, *isa;
 
     (void)state;
-    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
-        spec s = plain(4, 2, N, 18);
-        mlxr_program *p = experts_program(&s, false);
-        float *before = run_on("cpu", k->isa, 1, p, &s, N), *after;
-        for (size_t i = 0; i < s.E; i++) floats_of(p, "scores")[5 * s.E + i] = NAN;
-        floats_of(p, "x")[7 * s.D + 3] = NAN;
-        after = run_on("cpu", k->isa, 1, p, &s, N);
-        for (size_t t = 0; t < N; t++) {
-            if (t != 5 && t != 7) {
-                assert_memory_equal(before + t * s.D, after + t * s.D, s.D * sizeof *after);
-            } else {
-                for (size_t i = 0; i < s.D; i++) assert_true(isnan(after[t * s.D + i]));
+    for (size_t i_device = 0; nth_device(i_device, &device, &isa); i_device++) {
+        for (size_t first_F = 0; first_F <= 90; first_F += 45) {
+            spec s = plain(4, 2, N, 18);
+            mlxr_program *p;
+            float *before, *after;
+            s.first_F = first_F;
+            p = experts_program(&s, false);
+            before = run_on(device, isa, 1, p, &s, N);
+            for (size_t i = 0; i < s.E; i++) floats_of(p, "scores")[5 * s.E + i] = NAN;
+            floats_of(p, "x")[7 * s.D + 3] = NAN;
+            after = run_on(device, isa, 1, p, &s, N);
+            for (size_t t = 0; t < N; t++) {
+                if (t != 5 && t != 7) {
+                    assert_memory_equal(before + t * s.D, after + t * s.D, s.D * sizeof *after);
+                } else {
+                    for (size_t i = 0; i < s.D; i++) assert_true(isnan(after[t * s.D + i]));
+                }
             }
+            free(before);
+            free(after);
+            mlxr_program_free(p);
         }
-        free(before);
-        free(after);
-        mlxr_program_free(p);
     }
 }
 
@@ -905,6 +523,11 @@ static void unlike_experts_are_refused(void **state)
     p = experts_program(&s, false);
     weight_named(p, "up_bias")->m.quant = (mlxr_quant){MLXR_QUANT_AFFINE, 4, 32};
     assert_refused(p, "up_bias.bias");
+    mlxr_program_free(p);
+
+    s.act = (mlxr_act)(MLXR_ACT_SWIGLU_OAI + 1);
+    p = experts_program(&s, false);
+    assert_refused(p, "EXPERTS, layer 5): no such activation");
     mlxr_program_free(p);
 }
 

@@ -270,7 +270,7 @@ static void company_changes_no_bit(void **state)
                 {third_blocks, MLXR_COUNT(third_blocks), 2},
             };
             enum { A = 36, B = 19, C = 33, FIRST_A = 20, FIRST_C = C - 1, N = A - FIRST_A + B + 1 };
-            int32_t a[A], b[B], c[C], ids[N];
+            int32_t a[A], b[B + 1], c[C], ids[N];
             uint32_t positions[N], seqs[N], rows[N];
             mlxr_batch batch = {.n_tokens = N,
                                 .ids = ids,
@@ -286,15 +286,15 @@ static void company_changes_no_bit(void **state)
 
             open_fixture(&f, d, models[i]);
             for (size_t k = 0; k < A; k++) a[k] = (int32_t)((k * 37 + 11) % f.V);
-            for (size_t k = 0; k < B; k++) b[k] = (int32_t)((k * 53 + 5) % f.V);
+            for (size_t k = 0; k < B + 1; k++) b[k] = (int32_t)((k * 53 + 5) % f.V);
             for (size_t k = 0; k < C; k++) c[k] = (int32_t)((k * 71 + 29) % f.V);
             alone_a = new_logits(&f, A);
-            alone_b = new_logits(&f, B);
+            alone_b = new_logits(&f, B + 1);
             alone_c = new_logits(&f, C);
             together = new_logits(&f, N);
             some = new_logits(&f, N);
             step(&f, a, A, 0, &tables[0], alone_a);
-            step(&f, b, B, 0, &tables[0], alone_b);
+            step(&f, b, B + 1, 0, &tables[0], alone_b);
             step(&f, c, C, 0, &tables[0], alone_c);
 
             step(&f, a, FIRST_A, 0, &tables[0], some);
@@ -316,8 +316,8 @@ static void company_changes_no_bit(void **state)
                 assert_true(same_bits(some + k * f.V, together + rows[k] * f.V, f.V));
             batch.n_rows = 0;
             assert_ok(mlxr_run(f.executable, f.state, &batch, NULL, NULL, &err), &err);
-            step(&f, b + B - 1, 1, B - 1, &tables[1], some);
-            assert_true(same_bits(some, alone_b + (B - 1) * f.V, f.V));
+            step(&f, b + B, 1, B, &tables[1], some);
+            assert_true(same_bits(some, alone_b + B * f.V, f.V));
 
             free(alone_a);
             free(alone_b);

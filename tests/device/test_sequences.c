@@ -8,7 +8,7 @@
 #include "device/device.h"
 #include "test.h"
 
-#define N_DEVICES 1 /* the first ones of open_rig */
+#define N_DEVICES SIZE_MAX
 enum { V = 13, N_SEQUENCES = 3, MOST = 1100, N_BLOCKS = MOST / MLXR_KV_BLOCK + 1 };
 
 /* ---- a program: convolution -> delta rule -> (attention ->) logits ---- */
@@ -143,9 +143,9 @@ static int32_t id_of(size_t text, size_t position)
     return (int32_t)((position * (7 + 2 * text) + position / 5 + text) % V);
 }
 
-/* Every row is wanted. shift: of the ids, to run other tokens in the same places. out: [all n, V] */
-static mlxr_status run_parts(rig *r, const part *parts, size_t n_parts, int32_t shift,
-                             const volatile int *cancel, float *out, mlxr_error *err)
+/* Every `every`-th row is wanted. shift: of the ids, to run other tokens in the same places. out: [wanted, V] */
+static mlxr_status run_rows(rig *r, const part *parts, size_t n_parts, int32_t shift, size_t every,
+                            const volatile int *cancel, float *out, mlxr_error *err)
 {
     static uint32_t blocks[N_SEQUENCES][N_BLOCKS], positions[N_SEQUENCES * MOST], seqs[N_SEQUENCES * MOST],
         rows[N_SEQUENCES * MOST];
@@ -163,12 +163,16 @@ static mlxr_status run_parts(rig *r, const part *parts, size_t n_parts, int32_t 
             ids[batch.n_tokens] = (id_of(parts[i].text, parts[i].from + t) + shift) % V;
             positions[batch.n_tokens] = (uint32_t)(parts[i].from + t);
             seqs[batch.n_tokens] = (uint32_t)parts[i].text;
-            rows[batch.n_tokens] = (uint32_t)batch.n_tokens;
-            batch.n_tokens++;
+            if (++batch.n_tokens % every == 0) rows[batch.n_rows++] = (uint32_t)batch.n_tokens - 1;
         }
     }
-    batch.n_rows = batch.n_tokens;
     return mlxr_run(r->executable, r->state, &batch, cancel, out, err);
+}
+
+static mlxr_status run_parts(rig *r, const part *parts, size_t n_parts, int32_t shift,
+                             const volatile int *cancel, float *out, mlxr_error *err)
+{
+    return run_rows(r, parts, n_parts, shift, 1, cancel, out, err);
 }
 
 static void must_run(rig *r, size_t text, size_t from, size_t n, float *out)
@@ -226,6 +230,35 @@ static void chunks_change_no_bit(void **state)
     }
     free(whole);
     free(parts);
+}
+
+/* States move on by every token, also by those of which nothing is wanted, in passes of which nothing is. */
+static void unwanted_rows_change_no_bit(void **state)
+{
+    static const size_t every[] = {2, 300, 600, 2000};
+    float *whole = new_logits(MOST), *some = new_logits(MOST);
+    rig r;
+
+    (void)state;
+    for (int with_attention = 0; with_attention < 2; with_attention++) {
+        mlxr_program *p = make_program(with_attention);
+        for (size_t i = 0; open_rig(&r, i, p); i++) {
+            must_run(&r, 0, 0, MOST, whole);
+            for (size_t c = 0; c < MLXR_COUNT(every); c++) {
+                const part one = {0, 0, MOST - 1};
+                mlxr_error err;
+                assert_ok(run_rows(&r, &one, 1, 0, every[c], NULL, some, &err), &err);
+                for (size_t j = 0; j < (MOST - 1) / every[c]; j++)
+                    assert_same(some + j * V, whole + ((j + 1) * every[c] - 1) * V, 1);
+                must_run(&r, 0, MOST - 1, 1, some);
+                assert_same(some, whole + (MOST - 1) * V, 1);
+            }
+            close_rig(&r);
+        }
+        mlxr_program_free(p);
+    }
+    free(whole);
+    free(some);
 }
 
 /* The cpu equals ref up to rounding, and itself on any number of threads. */
@@ -462,6 +495,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks_change_no_bit),
+        cmocka_unit_test(unwanted_rows_change_no_bit),
         cmocka_unit_test(devices_agree),
         cmocka_unit_test(company_and_lost_steps_change_no_bit),
         cmocka_unit_test(a_step_cut_short_can_be_run_again),

@@ -6,6 +6,8 @@
  * is one chain over k_dim, its sum adds whole vectors from the span's start, its values come position by position.
  * So a query has the same bits alone and among others. */
 
+#include "device/cpu/simd_math.h"
+
 enum { QUERIES = 4 }; /* that share a load */
 
 /* scores[j][0 .. 2 V_W) of n queries for the positions from `at` in one block; keys [k_dim, MLXR_KV_BLOCK]. */
@@ -144,23 +146,29 @@ static void span_values(const mlxr_cpu_attend *a, size_t span, const range *r, c
     }
 }
 
-/* Scores [lo, hi) of one query to weights exp(scale * s - max), in place; the running maximum, sum and acc follow.
- * Lanes outside are -inf, which a positive scale leaves as they are. */
-static void span_softmax(float *s, range r, float scale, float *max, float *sum, float *acc, size_t n_acc)
+/* Products [lo, hi) of one query to weights exp(score - max), in place; the running maximum, sum and acc follow.
+ * Lanes outside get the score -inf. */
+static void span_softmax(float *s, range r, float scale, float cap, float *max, float *sum, float *acc,
+                         size_t n_acc)
 {
     size_t from = r.lo / V_W * V_W, to = mlxr_round_up(r.hi, V_W);
-    vf v_scale = v_set1(scale), most = v_set1(-INFINITY), part = v_set1(0.0f), v_most;
+    vf most = v_set1(-INFINITY), part = v_set1(0.0f), v_most;
     float new_max, shrink;
 
+    for (size_t p = from; p < to; p += V_W) {
+        vf score = v_load(s + p) * v_set1(scale);
+        if (cap > 0) score = v_tanh(score / v_set1(cap)) * v_set1(cap);
+        v_store(s + p, score);
+    }
     for (size_t p = from; p < r.lo; p++) s[p] = -INFINITY;
     for (size_t p = r.hi; p < to; p++) s[p] = -INFINITY;
-    for (size_t p = from; p < to; p += V_W) most = v_max(v_load(s + p) * v_scale, most);
+    for (size_t p = from; p < to; p += V_W) most = v_max(v_load(s + p), most);
     new_max = v_reduce_max(most);
     if (new_max < *max) new_max = *max;
     shrink = expf(*max - new_max); /* exp(-inf) = 0 in the first span */
     v_most = v_set1(new_max);
     for (size_t p = from; p < to; p += V_W) {
-        vf e = v_exp(v_load(s + p) * v_scale - v_most);
+        vf e = v_exp(v_load(s + p) - v_most);
         v_store(s + p, e);
         part = part + e;
     }
@@ -180,8 +188,9 @@ void EXPORTED(attend)(const mlxr_cpu_attend *a, float *scratch)
     for (size_t i = 0; i < a->n_queries; i++) {
         begin = min_size(begin, a->first[i]);
         end = max_size(end, a->limit[i]);
-        max[i] = -INFINITY;
-        sum[i] = 0.0f;
+        /* A sink is a score that came before all others. */
+        max[i] = a->sink[i];
+        sum[i] = a->sink[i] == -INFINITY ? 0.0f : 1.0f;
     }
     memset(acc, 0, a->n_queries * a->v_stride * sizeof *acc);
     for (size_t span = begin / MLXR_CPU_SPAN * MLXR_CPU_SPAN; span < end; span += MLXR_CPU_SPAN) {
@@ -193,7 +202,7 @@ void EXPORTED(attend)(const mlxr_cpu_attend *a, float *scratch)
         span_scores(a, span, r, scores);
         for (size_t i = 0; i < a->n_queries; i++) {
             if (r[i].lo < r[i].hi) {
-                span_softmax(scores + i * MLXR_CPU_SPAN, r[i], a->scale, &max[i], &sum[i],
+                span_softmax(scores + i * MLXR_CPU_SPAN, r[i], a->scale[i], a->cap, &max[i], &sum[i],
                              acc + i * a->v_stride, a->v_stride);
             }
         }

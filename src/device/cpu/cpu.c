@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "model/rope.h"
+
 static void cpu_close(mlxr_device *base)
 {
     cpu_device *d = (cpu_device *)base;
@@ -56,21 +58,25 @@ static void cpu_state_free(mlxr_state *base)
 static mlxr_status cpu_state_create(mlxr_state **out, mlxr_executable *base, size_t n_blocks,
                                     size_t n_sequences, mlxr_error *err)
 {
-    size_t bytes;
+    size_t bytes, of_blocks = 0, sequence_bytes = 2 * base->program->n_sequence_floats * sizeof(float);
     cpu_state *s = calloc(1, sizeof *s);
 
     *out = NULL;
     /* From calloc, so that pages nobody has written cost nothing; then brought to a cache line. */
-    if (s && mlxr_mul_size(&bytes, n_blocks, cpu_block_bytes(base)) && mlxr_add_size(&bytes, bytes, 64)) {
+    if (s && mlxr_mul_size(&of_blocks, n_blocks, cpu_block_bytes(base)) &&
+        mlxr_mul_size(&bytes, n_sequences, sequence_bytes) && mlxr_add_size(&bytes, bytes, of_blocks) &&
+        mlxr_add_size(&bytes, bytes, 64)) {
         s->memory = calloc(1, bytes);
     }
     if (!s || !s->memory) {
         free(s);
-        return mlxr_fail(err, MLXR_E_NOMEM,
-                         "device cpu: out of memory for %zu blocks of %zu bytes of keys and values", n_blocks,
-                         cpu_block_bytes(base));
+        return mlxr_fail(
+            err, MLXR_E_NOMEM,
+            "device cpu: out of memory for %zu blocks of %zu bytes and %zu sequences of %zu bytes", n_blocks,
+            cpu_block_bytes(base), n_sequences, sequence_bytes);
     }
     s->blocks = (float *)(((uintptr_t)s->memory + 63) / 64 * 64);
+    s->sequences = s->blocks + of_blocks / sizeof *s->blocks;
     *out = &s->base;
     return MLXR_OK;
 }
@@ -85,8 +91,10 @@ typedef struct pass {
     const int32_t *ids;
     const uint32_t *positions, *seqs;
     const mlxr_block_table *tables;
-    size_t n_wanted; /* e->wanted has them */
-    float *logits;   /* [n_wanted, V] */
+    const mlxr_sequence_step *steps; /* one a table */
+    bool continues;                  /* the first token's sequence was in the pass before */
+    size_t n_wanted;                 /* e->wanted has them */
+    float *logits;                   /* [n_wanted, V] */
 
     /* The step at hand. */
     const cpu_op *ops;
@@ -136,18 +144,30 @@ static void row_op(const pass *s, const cpu_op *c, size_t i)
     const mlxr_op *op = c->op;
     const cpu_rope *rope;
     uint32_t token = s->list[i];
-    float *dst = c->part == CPU_STORE ? NULL : row_of(s, op->dst, i);
     size_t width = p->regs[op->dst].width;
+    float *dst;
 
+    if (c->part == CPU_STORE) {
+        store_kv(s, op, i);
+        return;
+    }
+    dst = row_of(s, op->dst, i);
     switch (op->kind) {
     case MLXR_OP_EMBED:
         mlxr_matrix_row(&p->weights[op->weight].m, (size_t)s->ids[token], dst);
         if (op->u.embed.scale != 1.0f) k->scale(dst, dst, op->u.embed.scale, width);
         break;
-    case MLXR_OP_RMS_NORM: {
+    case MLXR_OP_RMS_NORM:
+    case MLXR_OP_LAYER_NORM: {
         const float *a = row_of(s, op->a, i);
         for (size_t at = 0; at < width; at += op->u.norm.width) {
-            k->rms_norm(dst + at, a + at, c->vector, op->u.norm.width, op->u.norm.eps);
+            size_t w = at % c->n_vector; /* the same for every run, or each its own */
+            if (op->kind == MLXR_OP_RMS_NORM) {
+                k->rms_norm(dst + at, a + at, c->vector + w, op->u.norm.width, op->u.norm.eps);
+            } else {
+                k->layer_norm(dst + at, a + at, c->vector + w, c->bias ? c->bias + w : NULL, op->u.norm.width,
+                              op->u.norm.eps);
+            }
         }
         break;
     }
@@ -156,10 +176,19 @@ static void row_op(const pass *s, const cpu_op *c, size_t i)
         k->rope(dst, op->u.rope.n_heads, op->u.rope.head_dim, op->u.rope.n_rot, op->u.rope.pairing,
                 rope->cos + token * rope->half, rope->sin + token * rope->half);
         break;
-    case MLXR_OP_ATTEND: store_kv(s, op, i); break;
-    case MLXR_OP_ACT_MUL: k->silu_mul(dst, row_of(s, op->a, i), row_of(s, op->b, i), width); break;
+    case MLXR_OP_ACT_MUL:
+        k->act_mul(dst, row_of(s, op->a, i), op->b == MLXR_NONE ? NULL : row_of(s, op->b, i), width, c->act);
+        break;
     case MLXR_OP_ADD: k->add(dst, row_of(s, op->a, i), row_of(s, op->b, i), width); break;
-    case MLXR_OP_SCALE: k->scale(dst, row_of(s, op->a, i), op->u.scale.factor, width); break;
+    case MLXR_OP_SCALE: k->scale(dst, row_of(s, op->a, i), c->factor, width); break;
+    case MLXR_OP_SOFTCAP: k->softcap(dst, row_of(s, op->a, i), op->u.softcap.cap, width); break;
+    case MLXR_OP_SLICE: {
+        const float *run = row_of(s, op->a, i) + op->u.slice.first;
+        for (size_t at = 0; at < width; at += op->u.slice.run, run += op->u.slice.step) {
+            memcpy(dst + at, run, op->u.slice.run * sizeof *run);
+        }
+        break;
+    }
     case MLXR_OP_ROUTE: mlxr_cpu_route(c, p->regs[op->a].width, row_of(s, op->a, i), dst); break;
     default: break; /* refused at compile */
     }
@@ -236,6 +265,14 @@ typedef struct look {
     size_t n_parts;              /* of per_head, where they are more than fit a call */
 } look;
 
+/* What the scores of a query at this position are multiplied by. */
+static float score_scale(const mlxr_op *op, size_t position)
+{
+    size_t span = op->u.attend.position_span, n_spans = span ? position / span : 0;
+
+    return op->u.attend.scale * (float)(1 + op->u.attend.position_beta * log(1 + (double)n_spans));
+}
+
 static void look_range(void *arg, size_t begin, size_t end, size_t i_thread)
 {
     const look *l = arg;
@@ -259,15 +296,18 @@ static void look_range(void *arg, size_t begin, size_t end, size_t i_thread)
             .v_dim = sl->v_head_dim,
             .v_stride = at->v_stride,
             .blocks = s->tables[s->seqs[first_token]].blocks,
-            .scale = op->u.attend.scale,
+            .cap = op->u.attend.softcap,
         };
         for (size_t t = tile->begin; t < tile->begin + tile->n; t++) {
             size_t position = s->positions[s->list[t]];
-            const float *q = row_of(s, op->a, t);
+            float scale = score_scale(op, position);
+            const float *q = row_of(s, op->a, t), *sinks = s->ops[0].vector;
             float *dst = row_of(s, op->dst, t);
             for (size_t h = 0; h < n_heads; h++) {
                 size_t head = kv_head * l->per_head + part + h;
                 a.q[a.n_queries] = q + head * sl->k_head_dim;
+                a.scale[a.n_queries] = scale;
+                a.sink[a.n_queries] = sinks ? sinks[head] : -INFINITY;
                 a.out[a.n_queries] = dst + head * sl->v_head_dim;
                 a.limit[a.n_queries] = position + 1;
                 a.first[a.n_queries] = sl->window && position >= sl->window ? position + 1 - sl->window : 0;
@@ -313,7 +353,149 @@ static void run_experts(pass *s)
     mlxr_cpu_run_experts(e, &s->ops[0], e->x, (const float *const *)route, dst, s->n_list);
 }
 
+/* ---- CONV, DELTA ---- */
+
+/* Where the state of a run's sequence is read and where it goes; fresh: zeros are to be written there first. */
+typedef struct moved {
+    const float *from;
+    float *to;
+    bool fresh;
+} moved;
+
+static moved state_of(const pass *s, mlxr_slot_id slot, const cpu_tile *run)
+{
+    const mlxr_program *p = s->e->base.program;
+    uint32_t seq = s->seqs[s->list[run->begin]];
+    const mlxr_sequence_step *step = &s->steps[seq];
+    float *versions = s->state->sequences + (size_t)s->tables[seq].sequence * 2 * p->n_sequence_floats +
+                      p->slots[slot].offset;
+    float *to = versions + step->to * p->n_sequence_floats;
+
+    if (run->begin == 0 && s->continues) return (moved){to, to, false};
+    if (step->fresh) return (moved){to, to, true};
+    return (moved){versions + step->from * p->n_sequence_floats, to, false};
+}
+
+/* Channels of one unit of work. */
+enum { CHANNELS = 128 };
+
+static void conv_range(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const pass *s = arg;
+    const cpu_executable *e = s->e;
+    const cpu_op *c = s->ops;
+    const mlxr_slot *sl = &e->base.program->slots[c->op->u.conv.slot];
+    size_t n_parts = (sl->n_channels + CHANNELS - 1) / CHANNELS;
+
+    (void)i_thread;
+    for (size_t i = begin; i < end; i++) {
+        const cpu_tile *run = &e->tiles[i / n_parts];
+        size_t first = i % n_parts * CHANNELS;
+        size_t n = sl->n_channels - first < CHANNELS ? sl->n_channels - first : CHANNELS;
+        moved state = state_of(s, c->op->u.conv.slot, run);
+        mlxr_cpu_conv a = {.w = c->vector,
+                           .bias = c->bias,
+                           .taps = state.to,
+                           .x = row_of(s, c->op->a, run->begin),
+                           .y = row_of(s, c->op->dst, run->begin),
+                           .x_stride = e->stride[c->op->a],
+                           .y_stride = e->stride[c->op->dst],
+                           .n_channels = sl->n_channels,
+                           .n_taps = sl->n_taps,
+                           .n_tokens = run->n};
+        for (size_t j = 0; j < sl->n_taps; j++) {
+            size_t at = j * sl->n_channels + first;
+            if (state.fresh) {
+                memset(state.to + at, 0, n * sizeof *state.to);
+            } else if (state.from != state.to) {
+                memcpy(state.to + at, state.from + at, n * sizeof *state.to);
+            }
+        }
+        s->d->kernels->conv(&a, first, first + n);
+        for (size_t t = 0; t < run->n && c->act.act != MLXR_ACT_NONE; t++) {
+            float *y = a.y + t * a.y_stride + first;
+            s->d->kernels->act_mul(y, y, NULL, n, c->act);
+        }
+    }
+}
+
+/* decay[t] and beta[t] of one head. */
+static void delta_gates(const pass *s, const cpu_tile *run, size_t h, float *decay, float *beta)
+{
+    const cpu_op *c = s->ops;
+
+    for (size_t t = 0; t < run->n; t++) {
+        double x = (double)row_of(s, c->op->d, run->begin + t)[h] + c->bias[h];
+        double softplus = fmax(x, 0) + log1p(exp(-fabs(x)));
+        decay[t] = (float)exp(c->vector[h] * softplus);
+        beta[t] = (float)(1 / (1 + exp(-(double)row_of(s, c->op->e, run->begin + t)[h])));
+    }
+}
+
+static void delta_range(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const pass *s = arg;
+    const cpu_executable *e = s->e;
+    const mlxr_op *op = s->ops[0].op;
+    const mlxr_slot *sl = &e->base.program->slots[op->u.delta.slot];
+    size_t H = sl->n_kv_heads, per_k_head = H / op->u.delta.n_k_heads;
+    size_t n_state = sl->k_head_dim * sl->v_head_dim;
+    float *decay = e->scratch + i_thread * e->scratch_floats, *beta = decay + MLXR_CPU_MAX_TOKENS;
+
+    for (size_t i = begin; i < end; i++) {
+        const cpu_tile *run = &e->tiles[i / H];
+        size_t h = i % H, k_at = h / per_k_head * sl->k_head_dim;
+        moved state = state_of(s, op->u.delta.slot, run);
+        mlxr_cpu_delta a = {.old = state.from + h * n_state,
+                            .state = state.to + h * n_state,
+                            .k_dim = sl->k_head_dim,
+                            .v_dim = sl->v_head_dim,
+                            .n_tokens = run->n,
+                            .q = row_of(s, op->a, run->begin) + k_at,
+                            .k = row_of(s, op->b, run->begin) + k_at,
+                            .v = row_of(s, op->c, run->begin) + h * sl->v_head_dim,
+                            .y = row_of(s, op->dst, run->begin) + h * sl->v_head_dim,
+                            .q_stride = e->stride[op->a],
+                            .k_stride = e->stride[op->b],
+                            .v_stride = e->stride[op->c],
+                            .y_stride = e->stride[op->dst],
+                            .decay = decay,
+                            .beta = beta};
+        if (state.fresh) memset(a.state, 0, n_state * sizeof *a.state);
+        delta_gates(s, run, h, decay, beta);
+        s->d->kernels->delta(&a);
+    }
+}
+
+/* Both are for every token, whose rows follow each other in every register. */
+static void run_recurrent(pass *s)
+{
+    const mlxr_program *p = s->e->base.program;
+    const mlxr_op *op = s->ops[0].op;
+    const mlxr_slot *sl = &p->slots[mlxr_op_slot(op)];
+    bool conv = op->kind == MLXR_OP_SHORT_CONV;
+    size_t n_parts = conv ? (sl->n_channels + CHANNELS - 1) / CHANNELS : sl->n_kv_heads, n_runs = 0;
+
+    for (size_t i = 0; i < s->n_list; i++) {
+        if (i > 0 && s->seqs[i] == s->seqs[i - 1]) {
+            s->e->tiles[n_runs - 1].n++;
+        } else {
+            s->e->tiles[n_runs++] = (cpu_tile){i, 1};
+        }
+    }
+    mlxr_pool_for(s->d->pool, n_runs * n_parts, 1, conv ? conv_range : delta_range, s);
+}
+
 /* ---- run ---- */
+
+/* Frequencies of a position's own lie in the row of sines until they are turned into these. */
+static const float *frequencies_at(const mlxr_op *op, size_t position, float *room)
+{
+    if (!op->u.rope.dynamic_context || position < op->u.rope.dynamic_context) return op->u.rope.inv_freq;
+    mlxr_rope_frequencies_at(room, op->u.rope.n_rot, op->u.rope.dynamic_theta, op->u.rope.dynamic_factor,
+                             op->u.rope.dynamic_context, position);
+    return room;
+}
 
 static void turn_range(void *arg, size_t begin, size_t end, size_t i_thread)
 {
@@ -323,10 +505,12 @@ static void turn_range(void *arg, size_t begin, size_t end, size_t i_thread)
     for (size_t r = 0; r < s->e->n_ropes; r++) {
         const cpu_rope *rope = &s->e->ropes[r];
         for (size_t t = begin; t < end; t++) {
+            float *cosines = rope->cos + t * rope->half, *sines = rope->sin + t * rope->half;
+            const float *inv_freq = frequencies_at(rope->op, s->positions[t], sines);
             for (size_t i = 0; i < rope->half; i++) {
-                float angle = (float)s->positions[t] * rope->inv_freq[i];
-                rope->cos[t * rope->half + i] = cosf(angle) * rope->scale;
-                rope->sin[t * rope->half + i] = sinf(angle) * rope->scale;
+                float angle = (float)s->positions[t] * inv_freq[i];
+                cosines[i] = cosf(angle) * rope->op->u.rope.scale;
+                sines[i] = sinf(angle) * rope->op->u.rope.scale;
             }
         }
     }
@@ -364,6 +548,8 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
         case CPU_LINEARS: run_linears(s); break;
         case CPU_LOOKING: run_look(s); break;
         case CPU_EXPERTS: run_experts(s); break;
+        case CPU_CONV:
+        case CPU_DELTA: run_recurrent(s); break;
         }
         if (e->profile) note_step(s, step, began);
     }
@@ -374,7 +560,11 @@ static mlxr_status cpu_run(mlxr_executable *base, mlxr_state *state, const mlxr_
                            const volatile int *cancel, float *logits, mlxr_error *err)
 {
     cpu_executable *e = (cpu_executable *)base;
-    pass s = {.e = e, .d = (cpu_device *)base->device, .state = (cpu_state *)state, .tables = batch->tables};
+    pass s = {.e = e,
+              .d = (cpu_device *)base->device,
+              .state = (cpu_state *)state,
+              .tables = batch->tables,
+              .steps = batch->steps};
     size_t i_row = 0;
     mlxr_status st = MLXR_OK;
 
@@ -384,6 +574,7 @@ static mlxr_status cpu_run(mlxr_executable *base, mlxr_state *state, const mlxr_
             return mlxr_fail(err, MLXR_E_NOMEM, "device cpu: out of memory for a step of %zu tokens",
                              s.n_tokens);
         }
+        s.continues = t > 0 && batch->seqs[t] == batch->seqs[t - 1];
         s.ids = batch->ids + t;
         s.positions = batch->positions + t;
         s.seqs = batch->seqs + t;

@@ -5,6 +5,7 @@
  *     for one token after the other;
  *   - LINEARS: consecutive linear operations that read the same register (q, k, v; gate, up), as one run of rows;
  *   - LOOK: attention over what is stored;
+ *   - CONV, DELTA: one operation that moves the state of each sequence on, token by token;
  *   - EXPERTS: one such operation (experts.c).
  * What leads only to logits runs for the wanted tokens alone. A token's values stay in its own row of every register
  * either way; the register of the logits is the caller's buffer, by wanted row. */
@@ -17,6 +18,7 @@
 enum {
     MLXR_CPU_MAX_TOKENS = 512, /* of one pass over the program; a longer batch takes several */
     MLXR_CPU_MAX_LINEARS = 8,  /* of one step */
+    MLXR_CPU_DELTA_SCRATCH = 2 * MLXR_CPU_MAX_TOKENS, /* floats */
 };
 
 typedef struct cpu_device {
@@ -33,14 +35,26 @@ typedef struct cpu_op {
     const mlxr_op *op;
     cpu_op_part part;
     bool wanted_only;
-    const float *vector;       /* RMS_NORM: offset + weight; LINEAR: bias or NULL; ROUTE: weight or NULL;
-                                * owned by the arena */
-    mlxr_cpu_linear_fn linear; /* LINEAR */
-    size_t i_rope;             /* ROPE: index into ropes */
+    /* Owned by the arena. RMS_NORM: offset + weight; LAYER_NORM: weight; LINEAR: bias or NULL; ATTEND: sinks or NULL; ROUTE: weight or NULL;
+     * SHORT_CONV: weight, transposed; GATED_DELTA: -exp(weight). */
+    const float *vector;
+    size_t n_vector;                   /* of RMS_NORM and LAYER_NORM */
+    const float *bias;                 /* LAYER_NORM, SHORT_CONV: bias or NULL; GATED_DELTA: bias */
+    mlxr_cpu_linear_fn linear;         /* LINEAR */
+    size_t i_rope;                     /* ROPE: index into ropes */
+    float factor;                      /* SCALE */
+    mlxr_cpu_act act;                  /* ACT_MUL, SHORT_CONV, EXPERTS */
     const struct cpu_mixture *mixture; /* EXPERTS */
 } cpu_op;
 
-typedef enum cpu_step_kind { CPU_ROWS, CPU_LINEARS, CPU_LOOKING, CPU_EXPERTS } cpu_step_kind;
+typedef enum cpu_step_kind {
+    CPU_ROWS,
+    CPU_LINEARS,
+    CPU_LOOKING,
+    CPU_CONV,
+    CPU_DELTA,
+    CPU_EXPERTS
+} cpu_step_kind;
 
 typedef struct cpu_step {
     cpu_step_kind kind;
@@ -50,10 +64,9 @@ typedef struct cpu_step {
 
 /* Cosines and sines of this pass's positions, shared by all ROPE with the same frequencies. */
 typedef struct cpu_rope {
-    const float *inv_freq; /* borrowed from the program */
-    size_t half;           /* n_rot / 2 */
-    float scale;
-    float *cos, *sin; /* [cap_tokens, half] */
+    const mlxr_op *op; /* the first of them */
+    size_t half;       /* n_rot / 2 */
+    float *cos, *sin;  /* [cap_tokens, half] */
 } cpu_rope;
 
 /* Where a slot's keys and values lie within a block of the state, in floats; one head after the other. */
@@ -61,7 +74,8 @@ typedef struct cpu_slot {
     size_t k_offset, v_offset, v_stride;
 } cpu_slot;
 
-/* Consecutive tokens of one sequence in a step's list, whose heads share the loads of keys and values. */
+/* Consecutive tokens of one sequence in a step's list. Those of a LOOK are few: their heads share the loads of keys and
+ * values. */
 typedef struct cpu_tile {
     size_t begin, n;
 } cpu_tile;
@@ -97,8 +111,9 @@ typedef struct cpu_executable {
 
 typedef struct cpu_state {
     mlxr_state base;
-    float *blocks; /* [n_blocks, block_floats] */
-    void *memory;  /* what blocks lies in */
+    float *blocks;    /* [n_blocks, block_floats] */
+    float *sequences; /* [n_sequences, 2, n_sequence_floats] */
+    void *memory;     /* what both lie in */
 } cpu_state;
 
 mlxr_status mlxr_cpu_compile(mlxr_executable **out, mlxr_device *d, const mlxr_program *p, mlxr_error *err);

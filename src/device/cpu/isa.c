@@ -5,11 +5,14 @@
 #include <cpuid.h>
 #endif
 
-#define TABLE(name, suffix)                                                                   \
-    {                                                                                         \
-        name, mlxr_cpu_linear_##suffix, mlxr_cpu_attend_##suffix, mlxr_cpu_rms_norm_##suffix, \
-            mlxr_cpu_rope_##suffix, mlxr_cpu_silu_mul_##suffix, mlxr_cpu_add_##suffix,        \
-            mlxr_cpu_scale_##suffix, mlxr_cpu_mix_##suffix                                    \
+#define TABLE(name, suffix)                                                                                 \
+    {                                                                                                       \
+        .isa = name, .linear = mlxr_cpu_linear_##suffix, .attend = mlxr_cpu_attend_##suffix,                \
+        .conv = mlxr_cpu_conv_##suffix, .delta = mlxr_cpu_delta_##suffix,                                   \
+        .rms_norm = mlxr_cpu_rms_norm_##suffix, .layer_norm = mlxr_cpu_layer_norm_##suffix,                 \
+        .rope = mlxr_cpu_rope_##suffix, .act_mul = mlxr_cpu_act_mul_##suffix, .add = mlxr_cpu_add_##suffix, \
+        .scale = mlxr_cpu_scale_##suffix, .softcap = mlxr_cpu_softcap_##suffix,                             \
+        .mix = mlxr_cpu_mix_##suffix,                                                                       \
     }
 
 static const mlxr_cpu_kernels baseline = TABLE("baseline", base);

@@ -60,10 +60,11 @@ static inline bool mlxr_cpu_linear_scratch(size_t *out, size_t n_cols)
 }
 
 /* Attention of up to MLXR_CPU_QUERIES queries on one head of keys and values, one sequence:
- * out[i] = softmax over p in [first[i], limit[i]) of (scale * q[i] . K[p]) . V. first < limit.
+ * out[i] = softmax over p in [first[i], limit[i]) of (scale[i] * q[i] . K[p]) . V. first < limit. With a cap above 0 a
+ * score s becomes cap * tanh(s / cap). A sink above -inf is one more score, without a value.
  * Position p lies in block blocks[p / MLXR_KV_BLOCK]; there keys are [k_dim, MLXR_KV_BLOCK] (one lane a position)
  * and values [MLXR_KV_BLOCK, v_stride], v_stride = v_dim rounded up to MLXR_CPU_V_ALIGN.
- * scale > 0. Softmax online over spans of MLXR_CPU_SPAN absolute positions. */
+ * Softmax online over spans of MLXR_CPU_SPAN absolute positions. */
 enum { MLXR_CPU_V_ALIGN = 16 };
 typedef struct mlxr_cpu_attend {
     const float *kv;           /* the state's blocks */
@@ -71,8 +72,9 @@ typedef struct mlxr_cpu_attend {
     size_t k_offset, v_offset; /* of this head within a block */
     size_t k_dim, v_dim, v_stride;
     const uint32_t *blocks;
-    float scale;
+    float cap;
     size_t n_queries;
+    float scale[MLXR_CPU_QUERIES], sink[MLXR_CPU_QUERIES];
     const float *q[MLXR_CPU_QUERIES];
     float *out[MLXR_CPU_QUERIES];
     size_t first[MLXR_CPU_QUERIES], limit[MLXR_CPU_QUERIES];
@@ -83,34 +85,77 @@ static inline size_t mlxr_cpu_attend_scratch(size_t v_stride)
     return MLXR_CPU_QUERIES * (MLXR_CPU_SPAN + v_stride);
 }
 
+/* Of n_tokens consecutive tokens of a sequence, for channels [begin, end):
+ * y[t] = sum over j <= n_taps of w[j] * x[t - n_taps + j] + bias, where taps stands for the x before x[0], the oldest
+ * first. Then taps becomes the last n_taps inputs. Sums in float32 from j = 0. y is not x. */
+typedef struct mlxr_cpu_conv {
+    const float *w;    /* [n_taps + 1, n_channels] */
+    const float *bias; /* [n_channels] or NULL */
+    float *taps;       /* [n_taps, n_channels] */
+    const float *x;
+    float *y;
+    size_t x_stride, y_stride; /* from token to token */
+    size_t n_channels, n_taps, n_tokens;
+} mlxr_cpu_conv;
+
+/* One head of the gated delta rule through n_tokens consecutive tokens of a sequence; for each of them
+ * S = decay S;  S += beta * (v - S k) k^T;  y = S q. The first token reads old, which may be state.
+ * Sums over k_dim in float32, 16 (8, 4) lanes in column order, then the lanes as a tree. */
+typedef struct mlxr_cpu_delta {
+    const float *old;
+    float *state; /* [v_dim, k_dim] */
+    size_t k_dim, v_dim, n_tokens;
+    const float *q, *k, *v; /* of this head; from token to token the strides */
+    float *y;
+    size_t q_stride, k_stride, v_stride, y_stride;
+    const float *decay, *beta; /* [n_tokens] */
+} mlxr_cpu_delta;
+
+typedef struct mlxr_cpu_act {
+    mlxr_act act;
+    float alpha, limit; /* MLXR_ACT_SWIGLU_OAI */
+    bool a_is_one;      /* a has one value, which counts for all of b */
+} mlxr_cpu_act;
+
 typedef struct mlxr_cpu_kernels {
     const char *isa;
     /* NULL when there is no kernel for how m is stored. */
     mlxr_cpu_linear_fn (*linear)(const mlxr_matrix *m);
     void (*attend)(const mlxr_cpu_attend *a, float *scratch);
+    void (*conv)(const mlxr_cpu_conv *a, size_t begin, size_t end);
+    void (*delta)(const mlxr_cpu_delta *a);
     /* The rest is for one row. w: offset + weight. */
     void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps);
+    /* bias may be NULL. */
+    void (*layer_norm)(float *y, const float *x, const float *w, const float *bias, size_t n, float eps);
     /* x [n_heads, head_dim] in place; cos and sin [n_rot / 2]. */
     void (*rope)(float *x, size_t n_heads, size_t head_dim, size_t n_rot, mlxr_rope_pairing pairing,
                  const float *cos, const float *sin);
-    void (*silu_mul)(float *y, const float *a, const float *b, size_t n);
+    /* y = act(a) * b, or act(a) where b is NULL; y may be a or b. */
+    void (*act_mul)(float *y, const float *a, const float *b, size_t n, mlxr_cpu_act how);
     void (*add)(float *y, const float *a, const float *b, size_t n);
     void (*scale)(float *y, const float *a, float factor, size_t n);
+    void (*softcap)(float *y, const float *a, float cap, size_t n); /* cap > 0 */
     /* y = sum over j < k of w[j] * x[which[j]], in that order */
     void (*mix)(float *y, const float *const *x, const uint32_t *which, const float *w, size_t k, size_t n);
 } mlxr_cpu_kernels;
 
 /* One per instruction set, assembled in isa.c from what each file exports. */
-#define MLXR_CPU_ISA_DECLARE(isa)                                                                   \
-    mlxr_cpu_linear_fn mlxr_cpu_linear_##isa(const mlxr_matrix *m);                                 \
-    void mlxr_cpu_attend_##isa(const mlxr_cpu_attend *a, float *scratch);                           \
-    void mlxr_cpu_rms_norm_##isa(float *y, const float *x, const float *w, size_t n, float eps);    \
-    void mlxr_cpu_rope_##isa(float *x, size_t n_heads, size_t head_dim, size_t n_rot,               \
-                             mlxr_rope_pairing pairing, const float *cos, const float *sin);        \
-    void mlxr_cpu_silu_mul_##isa(float *y, const float *a, const float *b, size_t n);               \
-    void mlxr_cpu_add_##isa(float *y, const float *a, const float *b, size_t n);                    \
-    void mlxr_cpu_scale_##isa(float *y, const float *a, float factor, size_t n);                    \
-    void mlxr_cpu_mix_##isa(float *y, const float *const *x, const uint32_t *which, const float *w, \
+#define MLXR_CPU_ISA_DECLARE(isa)                                                                         \
+    mlxr_cpu_linear_fn mlxr_cpu_linear_##isa(const mlxr_matrix *m);                                       \
+    void mlxr_cpu_attend_##isa(const mlxr_cpu_attend *a, float *scratch);                                 \
+    void mlxr_cpu_conv_##isa(const mlxr_cpu_conv *a, size_t begin, size_t end);                           \
+    void mlxr_cpu_delta_##isa(const mlxr_cpu_delta *a);                                                   \
+    void mlxr_cpu_rms_norm_##isa(float *y, const float *x, const float *w, size_t n, float eps);          \
+    void mlxr_cpu_layer_norm_##isa(float *y, const float *x, const float *w, const float *bias, size_t n, \
+                                   float eps);                                                            \
+    void mlxr_cpu_rope_##isa(float *x, size_t n_heads, size_t head_dim, size_t n_rot,                     \
+                             mlxr_rope_pairing pairing, const float *cos, const float *sin);              \
+    void mlxr_cpu_act_mul_##isa(float *y, const float *a, const float *b, size_t n, mlxr_cpu_act how);    \
+    void mlxr_cpu_add_##isa(float *y, const float *a, const float *b, size_t n);                          \
+    void mlxr_cpu_scale_##isa(float *y, const float *a, float factor, size_t n);                          \
+    void mlxr_cpu_softcap_##isa(float *y, const float *a, float cap, size_t n);                           \
+    void mlxr_cpu_mix_##isa(float *y, const float *const *x, const uint32_t *which, const float *w,       \
                             size_t k, size_t n);
 MLXR_CPU_ISA_DECLARE(base)
 MLXR_CPU_ISA_DECLARE(avx2)

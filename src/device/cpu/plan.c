@@ -1,5 +1,6 @@
 /* From a program to the steps of the cpu device: which tokens each operation is for, what runs together, and the
  * memory a pass needs. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "device/cpu/cpu.h"
@@ -14,18 +15,24 @@ static void need_more(need *of, mlxr_reg_id r, need n)
 }
 
 /* Backwards: an operation is for the tokens that later operations need its register for. Keys and values are stored
- * for every token; the logits are for the wanted ones. needs[i] for operation i. */
+ * for every token, and every token moves the other states on; the logits are for the wanted ones. needs[i] for
+ * operation i. */
 static void find_needs(need *needs, need *of_reg, const mlxr_program *p)
 {
     for (size_t r = 0; r < p->n_regs; r++) of_reg[r] = NEED_NONE;
     of_reg[p->logits] = NEED_WANTED;
     for (size_t i = p->n_ops; i-- > 0;) {
         const mlxr_op *op = &p->ops[i];
-        needs[i] = of_reg[op->dst];
+        bool looks = op->kind == MLXR_OP_ATTEND;
+        mlxr_reg_id inputs[MLXR_OP_MAX_INPUTS];
+        size_t n = mlxr_op_inputs(op, inputs);
+        needs[i] = !looks && mlxr_op_mixes_tokens(op->kind) ? NEED_ALL : of_reg[op->dst];
         of_reg[op->dst] = NEED_NONE; /* what it held before is written over */
-        need_more(of_reg, op->a, needs[i]);
-        need_more(of_reg, op->b, op->kind == MLXR_OP_ATTEND ? NEED_ALL : needs[i]);
-        need_more(of_reg, op->c, op->kind == MLXR_OP_ATTEND ? NEED_ALL : needs[i]);
+        for (size_t j = 0; j < n; j++) need_more(of_reg, inputs[j], needs[i]);
+        if (looks) {
+            need_more(of_reg, op->b, NEED_ALL);
+            need_more(of_reg, op->c, NEED_ALL);
+        }
     }
 }
 
@@ -37,6 +44,13 @@ static const float *vector_floats(cpu_executable *e, const mlxr_matrix *m, float
     if (!v) return NULL;
     for (size_t i = 0; i < m->n_cols; i++) v[i] = offset + mlxr_load_float(m->data, m->dtype, i);
     return v;
+}
+
+/* A weight that may be absent: MLXR_OK and NULL. */
+static mlxr_status take_vector(const float **out, cpu_executable *e, mlxr_weight_id id, mlxr_error *err)
+{
+    *out = id == MLXR_NONE ? NULL : vector_floats(e, &e->base.program->weights[id].m, 0.0f);
+    return *out || id == MLXR_NONE ? MLXR_OK : mlxr_fail_nomem(err, "device cpu");
 }
 
 static mlxr_status refuse(const mlxr_op *op, size_t i, const char *why, mlxr_error *err)
@@ -70,22 +84,71 @@ static mlxr_status prepare_linear(cpu_executable *e, cpu_op *c, size_t i, mlxr_e
     return MLXR_OK;
 }
 
+static bool same_rotation(const mlxr_op *a, const mlxr_op *b)
+{
+    return a->u.rope.inv_freq == b->u.rope.inv_freq && a->u.rope.n_rot == b->u.rope.n_rot &&
+           a->u.rope.scale == b->u.rope.scale && a->u.rope.dynamic_context == b->u.rope.dynamic_context &&
+           a->u.rope.dynamic_theta == b->u.rope.dynamic_theta &&
+           a->u.rope.dynamic_factor == b->u.rope.dynamic_factor;
+}
+
 static mlxr_status prepare_rope(cpu_executable *e, cpu_op *c)
 {
-    const mlxr_op *op = c->op;
     size_t i = 0;
 
-    while (i < e->n_ropes &&
-           !(e->ropes[i].inv_freq == op->u.rope.inv_freq && e->ropes[i].half == op->u.rope.n_rot / 2 &&
-             e->ropes[i].scale == op->u.rope.scale)) {
-        i++;
-    }
+    while (i < e->n_ropes && !same_rotation(e->ropes[i].op, c->op)) i++;
     c->i_rope = i;
-    if (i == e->n_ropes) {
-        e->ropes[e->n_ropes++] = (cpu_rope){
-            .inv_freq = op->u.rope.inv_freq, .half = op->u.rope.n_rot / 2, .scale = op->u.rope.scale};
-    }
+    if (i == e->n_ropes) e->ropes[e->n_ropes++] = (cpu_rope){.op = c->op, .half = c->op->u.rope.n_rot / 2};
     return MLXR_OK;
+}
+
+static mlxr_status prepare_norm(cpu_executable *e, cpu_op *c, mlxr_error *err)
+{
+    const mlxr_op *op = c->op;
+    float *ones;
+
+    c->n_vector = op->weight == MLXR_NONE ? op->u.norm.width : e->base.program->weights[op->weight].n_cols;
+    if (op->weight != MLXR_NONE) {
+        c->vector = vector_floats(e, &e->base.program->weights[op->weight].m, op->u.norm.offset);
+    } else if ((ones = mlxr_arena_calloc(&e->arena, op->u.norm.width, sizeof *ones)) != NULL) {
+        for (size_t i = 0; i < op->u.norm.width; i++) ones[i] = 1.0f;
+        c->vector = ones;
+    }
+    return c->vector ? take_vector(&c->bias, e, op->bias, err) : mlxr_fail_nomem(err, "device cpu");
+}
+
+static mlxr_status prepare_act(cpu_op *c, mlxr_act act, size_t i, mlxr_error *err)
+{
+    c->act.act = act;
+    return (unsigned)act <= MLXR_ACT_SWIGLU_OAI ? MLXR_OK : refuse(c->op, i, "no such activation here", err);
+}
+
+static mlxr_status prepare_conv(cpu_executable *e, cpu_op *c, size_t i, mlxr_error *err)
+{
+    const mlxr_matrix *m = &e->base.program->weights[c->op->weight].m;
+    float *transposed = mlxr_arena_calloc(&e->arena, m->n_rows * m->n_cols, sizeof *transposed);
+    float *row = mlxr_arena_calloc(&e->arena, m->n_cols, sizeof *row);
+
+    if (!transposed || !row) return mlxr_fail_nomem(err, "device cpu");
+    for (size_t r = 0; r < m->n_rows; r++) {
+        mlxr_matrix_row(m, r, row);
+        for (size_t j = 0; j < m->n_cols; j++) transposed[j * m->n_rows + r] = row[j];
+    }
+    c->vector = transposed;
+    if (prepare_act(c, c->op->u.conv.act, i, err) != MLXR_OK) return MLXR_E_UNSUPPORTED;
+    return take_vector(&c->bias, e, c->op->bias, err);
+}
+
+static mlxr_status prepare_delta(cpu_executable *e, cpu_op *c, mlxr_error *err)
+{
+    const mlxr_matrix *m = &e->base.program->weights[c->op->weight].m;
+    float *rates = mlxr_arena_calloc(&e->arena, m->n_cols, sizeof *rates);
+
+    if (!rates) return mlxr_fail_nomem(err, "device cpu");
+    for (size_t h = 0; h < m->n_cols; h++) rates[h] = -expf(mlxr_load_float(m->data, m->dtype, h));
+    c->vector = rates;
+    if (e->scratch_floats < MLXR_CPU_DELTA_SCRATCH) e->scratch_floats = MLXR_CPU_DELTA_SCRATCH;
+    return take_vector(&c->bias, e, c->op->bias, err);
 }
 
 /* Fills c for its operation; refuses what there is no code for. */
@@ -98,23 +161,35 @@ static mlxr_status prepare(cpu_executable *e, cpu_op *c, size_t i, mlxr_error *e
     switch (op->kind) {
     case MLXR_OP_EMBED:
     case MLXR_OP_ADD:
-    case MLXR_OP_SCALE: return MLXR_OK;
+    case MLXR_OP_SOFTCAP:
+    case MLXR_OP_SLICE: return MLXR_OK;
+    case MLXR_OP_SCALE:
+        c->factor = op->u.scale.factor;
+        if (op->weight != MLXR_NONE) {
+            const mlxr_matrix *m = &p->weights[op->weight].m;
+            c->factor *= mlxr_load_float(m->data, m->dtype, 0);
+        }
+        return MLXR_OK;
     case MLXR_OP_LINEAR: return prepare_linear(e, c, i, err);
     case MLXR_OP_RMS_NORM:
-        c->vector = vector_floats(e, &p->weights[op->weight].m, op->u.norm.offset);
-        return c->vector ? MLXR_OK : mlxr_fail_nomem(err, "device cpu");
+    case MLXR_OP_LAYER_NORM: return prepare_norm(e, c, err);
     case MLXR_OP_ROPE: return prepare_rope(e, c);
     case MLXR_OP_ATTEND:
-        if (!(op->u.attend.scale > 0)) return refuse(op, i, "wanted a scale above 0", err);
         scratch = mlxr_cpu_attend_scratch(e->slots[op->u.attend.slot].v_stride);
         if (scratch > e->scratch_floats) e->scratch_floats = scratch;
-        return MLXR_OK;
-    case MLXR_OP_ROUTE:
-        if (op->weight != MLXR_NONE) c->vector = vector_floats(e, &p->weights[op->weight].m, 0.0f);
-        return op->weight == MLXR_NONE || c->vector ? MLXR_OK : mlxr_fail_nomem(err, "device cpu");
-    case MLXR_OP_EXPERTS: return mlxr_cpu_prepare_experts(e, c, i, err);
+        return take_vector(&c->vector, e, op->weight, err);
+    case MLXR_OP_ROUTE: return take_vector(&c->vector, e, op->weight, err);
+    case MLXR_OP_EXPERTS:
+        c->act = (mlxr_cpu_act){.alpha = op->u.experts.alpha, .limit = op->u.experts.limit};
+        if (prepare_act(c, op->u.experts.act, i, err) != MLXR_OK) return MLXR_E_UNSUPPORTED;
+        return mlxr_cpu_prepare_experts(e, c, i, err);
     case MLXR_OP_ACT_MUL:
-        return op->u.act.act == MLXR_ACT_SILU ? MLXR_OK : refuse(op, i, mlxr_act_name(op->u.act.act), err);
+        c->act = (mlxr_cpu_act){.alpha = op->u.act.alpha,
+                                .limit = op->u.act.limit,
+                                .a_is_one = p->regs[op->a].width != p->regs[op->dst].width};
+        return prepare_act(c, op->u.act.act, i, err);
+    case MLXR_OP_SHORT_CONV: return prepare_conv(e, c, i, err);
+    case MLXR_OP_GATED_DELTA: return prepare_delta(e, c, err);
     default: return refuse(op, i, "no such operation here", err);
     }
 }
@@ -135,10 +210,10 @@ static mlxr_status list_ops(cpu_executable *e, mlxr_error *err)
         if (op->dst == p->logits && needs[i] == NEED_ALL) {
             return refuse(op, i, "the logits' register is read for other tokens than the wanted ones", err);
         }
-        if (op->kind == MLXR_OP_ATTEND) {
+        if (op->kind == MLXR_OP_ATTEND && op->b != MLXR_NONE) {
             e->ops[e->n_ops++] = (cpu_op){.op = op, .part = CPU_STORE};
-            c.part = CPU_LOOK;
         }
+        if (op->kind == MLXR_OP_ATTEND) c.part = CPU_LOOK;
         if (needs[i] != NEED_NONE) e->ops[e->n_ops++] = c;
     }
     return MLXR_OK;
@@ -149,8 +224,13 @@ static mlxr_status list_ops(cpu_executable *e, mlxr_error *err)
 static cpu_step_kind step_kind(const cpu_op *c)
 {
     if (c->part == CPU_LOOK) return CPU_LOOKING;
-    if (c->op->kind == MLXR_OP_EXPERTS) return CPU_EXPERTS;
-    return c->op->kind == MLXR_OP_LINEAR ? CPU_LINEARS : CPU_ROWS;
+    switch (c->op->kind) {
+    case MLXR_OP_LINEAR: return CPU_LINEARS;
+    case MLXR_OP_EXPERTS: return CPU_EXPERTS;
+    case MLXR_OP_SHORT_CONV: return CPU_CONV;
+    case MLXR_OP_GATED_DELTA: return CPU_DELTA;
+    default: return CPU_ROWS;
+    }
 }
 
 /* Whether operation c may run beside those of the step, with no meeting of the threads before it. */
@@ -159,8 +239,8 @@ static bool joins(const cpu_executable *e, const cpu_step *s, const cpu_op *c)
     const cpu_op *first = &e->ops[s->first];
 
     if (step_kind(c) != s->kind || c->wanted_only != s->wanted_only) return false;
-    if (s->kind == CPU_LOOKING || s->kind == CPU_EXPERTS) return false;
     if (s->kind == CPU_ROWS) return true;
+    if (s->kind != CPU_LINEARS) return false;
     if (s->n == MLXR_CPU_MAX_LINEARS || c->op->a != first->op->a) return false;
     for (size_t i = 0; i < s->n; i++) {
         if (first[i].op->dst == c->op->dst || first[i].op->dst == c->op->a) return false;
@@ -182,7 +262,7 @@ static void list_steps(cpu_executable *e)
 
 /* ---- memory ---- */
 
-/* Each slot's keys [n_kv_heads, k_head_dim, MLXR_KV_BLOCK], then its values [n_kv_heads, MLXR_KV_BLOCK, v_stride]. */
+/* Each KV slot's keys [n_kv_heads, k_head_dim, MLXR_KV_BLOCK], then its values [n_kv_heads, MLXR_KV_BLOCK, v_stride]. */
 static bool lay_out_block(cpu_executable *e)
 {
     const mlxr_program *p = e->base.program;
@@ -192,6 +272,7 @@ static bool lay_out_block(cpu_executable *e)
         const mlxr_slot *sl = &p->slots[i];
         cpu_slot *s = &e->slots[i];
         size_t k, v;
+        if (sl->kind != MLXR_SLOT_KV) continue;
         if (!mlxr_add_size(&s->v_stride, sl->v_head_dim, MLXR_CPU_V_ALIGN - 1)) return false;
         s->v_stride = s->v_stride / MLXR_CPU_V_ALIGN * MLXR_CPU_V_ALIGN;
         if (!mlxr_mul_size(&k, sl->n_kv_heads, sl->k_head_dim) || !mlxr_mul_size(&k, k, MLXR_KV_BLOCK) ||

@@ -1,4 +1,5 @@
 /* The bodies of the operations on one row; see kernels.h. Included by rows_<isa>.c after its simd header. */
+#include "device/cpu/simd_math.h"
 
 void EXPORTED(rms_norm)(float *y, const float *x, const float *w, size_t n, float eps)
 {
@@ -20,6 +21,36 @@ void EXPORTED(rms_norm)(float *y, const float *x, const float *w, size_t n, floa
     scale = v_set1(1.0f / sqrtf(v_reduce_add(all) / (float)n + eps));
     for (i = 0; i + V_W <= n; i += V_W) v_store(y + i, v_load(x + i) * scale * v_load(w + i));
     if (i < n) v_store_n(y + i, v_load_n(x + i, n - i) * scale * v_load_n(w + i, n - i), n - i);
+}
+
+/* y = x - mean; the sum of each y times itself, or times 1. */
+INLINE float take_off(float *y, const float *x, float mean, size_t n, bool squared)
+{
+    vf sum = v_set1(0.0f), factor = v_set1(1.0f);
+
+    for (size_t i = 0; i < n; i += V_W) {
+        size_t left = min_size(V_W, n - i);
+        vf v;
+        v_store_n(y + i, v_load_n(x + i, left) - v_set1(mean), left);
+        v = v_load_n(y + i, left); /* 0 behind the row */
+        if (squared) factor = v;
+        sum = v_fma(v, factor, sum);
+    }
+    return v_reduce_add(sum);
+}
+
+/* The squares are of differences, which are small. */
+void EXPORTED(layer_norm)(float *y, const float *x, const float *w, const float *bias, size_t n, float eps)
+{
+    float mean = take_off(y, x, 0.0f, n, false) / (float)n;
+    vf scale = v_set1(1.0f / sqrtf(take_off(y, y, mean, n, true) / (float)n + eps));
+
+    for (size_t i = 0; i < n; i += V_W) {
+        size_t left = min_size(V_W, n - i);
+        vf v = v_load_n(y + i, left) * scale * v_load_n(w + i, left);
+        if (bias) v = v + v_load_n(bias + i, left);
+        v_store_n(y + i, v, left);
+    }
 }
 
 void EXPORTED(rope)(float *x, size_t n_heads, size_t head_dim, size_t n_rot, mlxr_rope_pairing pairing,
@@ -47,16 +78,41 @@ void EXPORTED(rope)(float *x, size_t n_heads, size_t head_dim, size_t n_rot, mlx
     }
 }
 
-INLINE vf silu_mul(vf a, vf b)
+INLINE void act_mul(float *y, const float *a, const float *b, size_t n, mlxr_act act, const mlxr_cpu_act *how)
 {
-    return a / (v_set1(1.0f) + v_exp(-a)) * b;
+    const vf ones = v_set1(1.0f), first = v_set1(*a);
+    const bool one = how->a_is_one;
+    size_t i = 0;
+
+    for (; i + V_W <= n; i += V_W) {
+        v_store(y + i,
+                v_gated(act, one ? first : v_load(a + i), b ? v_load(b + i) : ones, how->alpha, how->limit));
+    }
+    if (i < n) {
+        v_store_n(y + i,
+                  v_gated(act, one ? first : v_load_n(a + i, n - i), b ? v_load_n(b + i, n - i) : ones,
+                          how->alpha, how->limit),
+                  n - i);
+    }
 }
 
-void EXPORTED(silu_mul)(float *y, const float *a, const float *b, size_t n)
+void EXPORTED(act_mul)(float *y, const float *a, const float *b, size_t n, mlxr_cpu_act how)
+{
+    switch (how.act) {
+    case MLXR_ACT_NONE: act_mul(y, a, b, n, MLXR_ACT_NONE, &how); break;
+    case MLXR_ACT_SILU: act_mul(y, a, b, n, MLXR_ACT_SILU, &how); break;
+    case MLXR_ACT_GELU: act_mul(y, a, b, n, MLXR_ACT_GELU, &how); break;
+    case MLXR_ACT_GELU_TANH: act_mul(y, a, b, n, MLXR_ACT_GELU_TANH, &how); break;
+    case MLXR_ACT_SIGMOID: act_mul(y, a, b, n, MLXR_ACT_SIGMOID, &how); break;
+    case MLXR_ACT_SWIGLU_OAI: act_mul(y, a, b, n, MLXR_ACT_SWIGLU_OAI, &how); break;
+    }
+}
+
+void EXPORTED(softcap)(float *y, const float *a, float cap, size_t n)
 {
     size_t i = 0;
-    for (; i + V_W <= n; i += V_W) v_store(y + i, silu_mul(v_load(a + i), v_load(b + i)));
-    if (i < n) v_store_n(y + i, silu_mul(v_load_n(a + i, n - i), v_load_n(b + i, n - i)), n - i);
+    for (; i + V_W <= n; i += V_W) v_store(y + i, v_tanh(v_load(a + i) / v_set1(cap)) * v_set1(cap));
+    if (i < n) v_store_n(y + i, v_tanh(v_load_n(a + i, n - i) / v_set1(cap)) * v_set1(cap), n - i);
 }
 
 void EXPORTED(add)(float *y, const float *a, const float *b, size_t n)

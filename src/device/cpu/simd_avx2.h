@@ -71,6 +71,11 @@ INLINE vf v_min(vf a, vf b)
     return _mm256_min_ps(a, b);
 }
 
+INLINE vf v_if_less(vf a, vf b, vf yes, vf no)
+{
+    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+
 INLINE float v_reduce_add(vf v)
 {
     __m128 s = _mm256_castps256_ps128(v) + _mm256_extractf128_ps(v, 1);

@@ -62,6 +62,11 @@ INLINE vf v_min(vf a, vf b)
     return _mm512_min_ps(a, b);
 }
 
+INLINE vf v_if_less(vf a, vf b, vf yes, vf no)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
+}
+
 INLINE float v_reduce_max(vf v)
 {
     return _mm512_reduce_max_ps(v);

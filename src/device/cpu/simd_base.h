@@ -71,6 +71,11 @@ INLINE vf v_min(vf a, vf b)
     return v_select(a < b, a, b);
 }
 
+INLINE vf v_if_less(vf a, vf b, vf yes, vf no)
+{
+    return v_select(a < b, yes, no);
+}
+
 INLINE float v_reduce_add(vf v)
 {
     return (v[0] + v[2]) + (v[1] + v[3]);

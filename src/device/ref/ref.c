@@ -107,6 +107,7 @@ static const char *unsupported(const mlxr_op *op)
     if ((unsigned)op->kind >= MLXR_OP_COUNT || !functions[op->kind]) return "no such operation here";
     if (op->kind == MLXR_OP_ACT_MUL) act = op->u.act.act;
     if (op->kind == MLXR_OP_SHORT_CONV) act = op->u.conv.act;
+    if (op->kind == MLXR_OP_EXPERTS) act = op->u.experts.act;
     return (unsigned)act > MLXR_ACT_SWIGLU_OAI ? "no such activation here" : NULL;
 }
 
@@ -130,9 +131,9 @@ static mlxr_status ref_compile(mlxr_executable **out, mlxr_device *d, const mlxr
                            mlxr_op_name(op->kind), (int)op->i_layer, why);
         else if (op->kind == MLXR_OP_ROPE && op->u.rope.n_rot / 2 > e->row_floats)
             e->row_floats = op->u.rope.n_rot / 2;
+        else if (op->kind == MLXR_OP_EXPERTS)
+            st = mlxr_ref_prepare_experts(e, op, i, err);
     }
-    for (size_t i = 0; i < p->n_ops && st == MLXR_OK; i++)
-        if (p->ops[i].kind == MLXR_OP_EXPERTS) st = mlxr_ref_prepare_experts(e, &p->ops[i], i, err);
     for (size_t i = 0; i < p->n_weights && st == MLXR_OK; i++) {
         if (!mlxr_quant_supported(p->weights[i].m.quant))
             st = mlxr_fail(err, MLXR_E_UNSUPPORTED, "device ref: %s%s: quantization is not supported",

@@ -66,12 +66,12 @@ void mlxr_ref_attend(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_act_mul(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_add(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_scale(const ref_step *s, const mlxr_op *op);
+void mlxr_ref_route(const ref_step *s, const mlxr_op *op);
+void mlxr_ref_experts(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_softcap(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_slice(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_short_conv(const ref_step *s, const mlxr_op *op);
 void mlxr_ref_gated_delta(const ref_step *s, const mlxr_op *op);
-void mlxr_ref_route(const ref_step *s, const mlxr_op *op);
-void mlxr_ref_experts(const ref_step *s, const mlxr_op *op);
 
 /* What EXPERTS needs beyond what the builder checked; its scratch is counted. */
 mlxr_status mlxr_ref_prepare_experts(ref_executable *e, const mlxr_op *op, size_t i_op, mlxr_error *err);

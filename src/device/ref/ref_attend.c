@@ -28,10 +28,9 @@ static float *values_at(const ref_step *s, mlxr_slot_id slot, uint32_t seq, size
 /* What the scores of a query at this position are multiplied by. */
 static double score_scale(const mlxr_op *op, size_t position)
 {
-    size_t span = op->u.attend.position_span;
-    double factor = span ? 1 + op->u.attend.position_beta * log(1 + (double)(position / span)) : 1;
+    size_t span = op->u.attend.position_span, n_spans = span ? position / span : 0;
 
-    return op->u.attend.scale * factor;
+    return op->u.attend.scale * (1 + op->u.attend.position_beta * log(1 + (double)n_spans));
 }
 
 /* dst[Dv] = sum over positions of softmax(scale * q K^T) V, for one head at the last of the positions. A sink is one

@@ -84,29 +84,6 @@ static double dot(const ref_step *s, mlxr_weight_id stack, mlxr_weight_id bias, 
     return sum;
 }
 
-static float activate(mlxr_act act, float x)
-{
-    switch (act) {
-    case MLXR_ACT_SILU: return x / (1 + expf(-x));
-    case MLXR_ACT_GELU: return (float)(0.5 * x * (1 + erf(x * 0.70710678118654752)));
-    case MLXR_ACT_GELU_TANH:
-        return (float)(0.5 * x * (1 + tanh(0.79788456080286536 * (x + 0.044715 * (double)x * x * x))));
-    case MLXR_ACT_SIGMOID: return 1 / (1 + expf(-x));
-    default: return x;
-    }
-}
-
-/* act(gate) * up */
-static float gated(const mlxr_op *op, float gate, float up)
-{
-    float limit = op->u.experts.limit, g, u;
-
-    if (op->u.experts.act != MLXR_ACT_SWIGLU_OAI) return activate(op->u.experts.act, gate) * up;
-    g = gate > limit ? limit : gate; /* so written, NaN stays */
-    u = up > limit ? limit : up < -limit ? -limit : up;
-    return (u + 1) * (g / (1 + expf(-op->u.experts.alpha * g)));
-}
-
 /* hidden[F] of expert e */
 static void gate_and_up(const ref_step *s, const mlxr_op *op, size_t e, const float *x, float *hidden)
 {
@@ -123,7 +100,7 @@ static void gate_and_up(const ref_step *s, const mlxr_op *op, size_t e, const fl
         if (op->u.experts.gate_up == MLXR_GATE_UP_INTERLEAVED) gate_row = 2 * i, up_row = 2 * i + 1;
         g = (float)dot(s, gate, gate_bias, e, gate_row, x);
         u = (float)dot(s, up, up_bias, e, up_row, x);
-        hidden[i] = gated(op, g, u);
+        hidden[i] = mlxr_ref_gated(op->u.experts.act, op->u.experts.alpha, op->u.experts.limit, g, u);
     }
 }
 

@@ -93,7 +93,7 @@ void mlxr_ref_gated_delta(const ref_step *s, const mlxr_op *op)
         float *state = state_of(s, op->u.delta.slot, s->seqs[t], s->steps[s->seqs[t]].to);
         for (size_t h = 0; h < H; h++) {
             size_t at = (t * Hk + h / (H / Hk)) * Dk;
-            double rate = exp(mlxr_load_float(w->data, w->dtype, h));
+            double rate = exp((double)mlxr_load_float(w->data, w->dtype, h));
             double step = softplus((double)s->regs[op->d][t * H + h] +
                                    mlxr_load_float(bias->data, bias->dtype, h));
             delta_head(state + h * Dv * Dk, Dk, Dv, s->regs[op->a] + at, s->regs[op->b] + at,

@@ -53,6 +53,15 @@ static void project(mlxr_decoder *d, projections *p, mlxr_reg_id x, const mlxr_a
         mlxr_decoder_linear(d, p->v, x, a->qkv_bias, or_else(a->v, "self_attn.v_proj"));
 }
 
+static void head_norm(mlxr_decoder *d, mlxr_reg_id r, const char *part, const mlxr_attention *a)
+{
+    if (!part) return;
+    if (a->norms_by_head)
+        mlxr_decoder_norm_by_run(d, r, r, a->head_dim, part);
+    else
+        mlxr_decoder_norm(d, r, r, a->head_dim, part);
+}
+
 mlxr_slot_id mlxr_decoder_attention(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id x, const mlxr_attention *a)
 {
     projections p = {
@@ -65,10 +74,10 @@ mlxr_slot_id mlxr_decoder_attention(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id 
     p.k = a->looks_at ? MLXR_NONE : mlxr_decoder_reg(d, "k", p.kv_width);
     p.v = a->looks_at ? MLXR_NONE : mlxr_decoder_reg(d, "v", p.kv_width);
     project(d, &p, x, a);
-    if (a->q_norm) mlxr_decoder_norm(d, p.q, p.q, a->head_dim, a->q_norm);
+    head_norm(d, p.q, a->q_norm, a);
     if (a->rope) mlxr_decoder_rotate(d, p.q, a->n_heads, a->head_dim, a->rope);
     if (!a->looks_at) {
-        if (a->k_norm) mlxr_decoder_norm(d, p.k, p.k, a->head_dim, a->k_norm);
+        head_norm(d, p.k, a->k_norm, a);
         if (a->v_norm) mlxr_decoder_norm(d, p.v, p.v, a->head_dim, NULL);
         if (a->rope) mlxr_decoder_rotate(d, p.k, a->n_kv_heads, a->head_dim, a->rope);
     }

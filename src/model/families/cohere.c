@@ -26,8 +26,11 @@ mlxr_status mlxr_cohere_build(mlxr_program **out, const mlxr_config *config, mlx
     d.eps = (float)mlxr_field_real(&d, "layer_norm_eps", 1e-5, 0, 1);
     d.norm_bias = mlxr_field_bool(&d, "layer_norm_bias", false);
     attention.qkv_bias = attention.o_bias = mlxr_field_bool(&d, "attention_bias", false);
-    if (mlxr_field_bool(&d, "use_qk_norm", false))
-        mlxr_decoder_fail(&d, MLXR_E_UNSUPPORTED, "\"use_qk_norm\" is true, wanted false");
+    attention.norms_by_head = true;
+    if (mlxr_field_bool(&d, "use_qk_norm", false)) {
+        attention.q_norm = "self_attn.q_norm";
+        attention.k_norm = "self_attn.k_norm";
+    }
     mlxr_decoder_rope_read(&d, &rope, attention.head_dim, NULL);
     rope.pairing = MLXR_ROPE_INTERLEAVED;
 

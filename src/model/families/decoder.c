@@ -385,19 +385,32 @@ void mlxr_decoder_linear(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, bool b
     mlxr_decoder_op(d, op);
 }
 
-void mlxr_decoder_norm(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t width, const char *part)
+static void norm(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t width, size_t n_weights,
+                 const char *part)
 {
     bool layer_norm = part && d->norm == MLXR_NORM_LAYER;
     mlxr_op op = mlxr_decoder_op_init(d, layer_norm ? MLXR_OP_LAYER_NORM : MLXR_OP_RMS_NORM, dst, a);
 
-    op.u.norm.width = width ? width : mlxr_decoder_width(d, a);
+    op.u.norm.width = width;
     op.u.norm.eps = d->eps;
     if (part) {
-        op.weight = mlxr_decoder_vector(d, op.u.norm.width, ".weight", part);
-        if (layer_norm && d->norm_bias) op.bias = mlxr_decoder_vector(d, op.u.norm.width, ".bias", part);
+        op.weight = mlxr_decoder_vector(d, n_weights, ".weight", part);
+        if (layer_norm && d->norm_bias && n_weights == width)
+            op.bias = mlxr_decoder_vector(d, n_weights, ".bias", part);
         if (!layer_norm) op.u.norm.offset = d->norm_offset;
     }
     mlxr_decoder_op(d, op);
+}
+
+void mlxr_decoder_norm(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t width, const char *part)
+{
+    if (width == 0) width = mlxr_decoder_width(d, a);
+    norm(d, dst, a, width, width, part);
+}
+
+void mlxr_decoder_norm_by_run(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t width, const char *part)
+{
+    norm(d, dst, a, width, mlxr_decoder_width(d, a), part);
 }
 
 void mlxr_decoder_rotate(mlxr_decoder *d, mlxr_reg_id a, size_t n_heads, size_t head_dim,

@@ -126,6 +126,9 @@ void mlxr_decoder_embed(mlxr_decoder *d, mlxr_reg_id dst, const char *part, size
 void mlxr_decoder_linear(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, bool bias, const char *part);
 /* Over each run of `width` values; 0: the whole row. part NULL: an RMS norm without a weight. */
 void mlxr_decoder_norm(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t width, const char *part);
+/* The same with weights of its own for each run. */
+void mlxr_decoder_norm_by_run(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, size_t width,
+                              const char *part);
 void mlxr_decoder_rotate(mlxr_decoder *d, mlxr_reg_id a, size_t n_heads, size_t head_dim,
                          const mlxr_decoder_rope *rope);
 void mlxr_decoder_add(mlxr_decoder *d, mlxr_reg_id dst, mlxr_reg_id a, mlxr_reg_id b);
@@ -146,6 +149,7 @@ typedef struct mlxr_attention {
     const char *qkv;           /* one module with the rows of q, k and v; NULL: three */
     bool qkv_bias, o_bias;
     const char *q_norm, *k_norm; /* over each head; NULL: none */
+    bool norms_by_head;          /* each head has weights of its own */
     bool v_norm;                 /* over each head, without a weight */
     bool k_is_v;                 /* no v module: values are k before norm and rotation */
     bool gated; /* q's module gives a head's query, then its gate: attend(q) * sigmoid(gate) */
