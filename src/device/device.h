@@ -87,7 +87,7 @@ mlxr_status mlxr_run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch,
  * operations are the least the step needs (model/cost.h). n_rows 0: the device was not opened with `profile`, or keeps
  * none. Borrowed until the next run or the executable's end; reset sets all to 0. */
 typedef struct mlxr_profile_row {
-    char name[48]; /* "LINEAR gate_proj,up_proj" */
+    char name[64]; /* "LINEAR gate_proj,up_proj" */
     uint64_t n_calls, ns;
     double bytes, flops;
 } mlxr_profile_row;
