@@ -14,6 +14,7 @@ static const struct {
     {"tokenize", cmd_tokenize, "text to ids and back, JSONL"},
     {"render", cmd_render, "chat templates, JSONL"},
     {"logits", cmd_logits, "logits or greedy continuations of ids, JSONL"},
+    {"bench", cmd_bench, "how fast a model runs here"},
     {"import-gguf", cmd_import_gguf, "turn a GGUF file into a model folder"},
 };
 

@@ -5,6 +5,7 @@
 
 #include "../cli.h"
 
+int cmd_bench(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_import_gguf(int argc, char **argv);
 int cmd_logits(int argc, char **argv);

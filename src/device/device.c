@@ -36,6 +36,16 @@ const char *mlxr_device_description(const mlxr_device *d)
     return d->description;
 }
 
+const char *mlxr_device_isa(const mlxr_device *d)
+{
+    return d->isa ? d->isa : "";
+}
+
+size_t mlxr_device_n_threads(const mlxr_device *d)
+{
+    return d->n_threads;
+}
+
 mlxr_status mlxr_device_compile(mlxr_executable **out, mlxr_device *d, const mlxr_program *program,
                                 mlxr_error *err)
 {
@@ -50,6 +60,23 @@ mlxr_status mlxr_device_compile(mlxr_executable **out, mlxr_device *d, const mlx
 void mlxr_executable_free(mlxr_executable *e)
 {
     if (e) e->device->ops->executable_free(e);
+}
+
+const mlxr_profile_row *mlxr_executable_profile(const mlxr_executable *e, size_t *n_rows)
+{
+    *n_rows = 0;
+    return e->device->ops->profile ? e->device->ops->profile((mlxr_executable *)(uintptr_t)e, n_rows) : NULL;
+}
+
+void mlxr_executable_profile_reset(mlxr_executable *e)
+{
+    size_t n = 0;
+    mlxr_profile_row *rows = e->device->ops->profile ? e->device->ops->profile(e, &n) : NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        rows[i].n_calls = rows[i].ns = 0;
+        rows[i].bytes = rows[i].flops = 0;
+    }
 }
 
 size_t mlxr_executable_block_bytes(const mlxr_executable *e)

@@ -15,6 +15,7 @@ typedef struct mlxr_device_options {
     mlxr_precision precision;
     size_t n_threads; /* 0: one a CPU this process may run on */
     const char *isa;  /* cpu: NULL for the best the machine has, else "baseline", "avx2", "avx512" */
+    bool profile;     /* cpu: keeps the time of every step, see mlxr_executable_profile */
     mlxr_log log;
 } mlxr_device_options;
 
@@ -24,6 +25,9 @@ mlxr_status mlxr_device_open(mlxr_device **out, const char *name, const mlxr_dev
 void mlxr_device_close(mlxr_device *d);
 /* "cpu avx2, 2 threads"; borrowed until close. */
 const char *mlxr_device_description(const mlxr_device *d);
+/* "avx2", "" where there is no choice; borrowed until close. */
+const char *mlxr_device_isa(const mlxr_device *d);
+size_t mlxr_device_n_threads(const mlxr_device *d);
 
 /* The program is borrowed until the executable is freed. What the device cannot run is refused here,
  * naming the operation (MLXR_E_UNSUPPORTED). */
@@ -79,6 +83,17 @@ typedef struct mlxr_batch {
 mlxr_status mlxr_run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch, const volatile int *cancel,
                      float *logits, mlxr_error *err);
 
+/* Where the time of all runs went, by what a step does, layers together, in the order of the program. Bytes and
+ * operations are the least the step needs (model/cost.h). n_rows 0: the device was not opened with `profile`, or keeps
+ * none. Borrowed until the next run or the executable's end; reset sets all to 0. */
+typedef struct mlxr_profile_row {
+    char name[64]; /* "LINEAR gate_proj,up_proj" */
+    uint64_t n_calls, ns;
+    double bytes, flops;
+} mlxr_profile_row;
+const mlxr_profile_row *mlxr_executable_profile(const mlxr_executable *e, size_t *n_rows);
+void mlxr_executable_profile_reset(mlxr_executable *e);
+
 /* ---- what a device implements ---- */
 typedef struct mlxr_device_ops {
     const char *name;
@@ -93,11 +108,14 @@ typedef struct mlxr_device_ops {
     void (*state_free)(mlxr_state *s);
     mlxr_status (*run)(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch, const volatile int *cancel,
                        float *logits, mlxr_error *err);
+    mlxr_profile_row *(*profile)(mlxr_executable *e, size_t *n_rows); /* NULL: keeps none */
 } mlxr_device_ops;
 
 /* A device's own structs begin with these. */
 struct mlxr_device {
     const mlxr_device_ops *ops;
+    const char *isa; /* NULL: none to choose */
+    size_t n_threads;
     char description[128];
 };
 struct mlxr_executable {

@@ -28,6 +28,9 @@ static mlxr_status cpu_open(mlxr_device **out, const mlxr_device_options *option
     if ((st = mlxr_cpu_kernels_get(&d->kernels, options->isa, err)) != MLXR_OK) goto done;
     if ((st = mlxr_pool_create(&d->pool, options->n_threads, err)) != MLXR_OK) goto done;
     n_threads = mlxr_pool_n_threads(d->pool);
+    d->base.isa = d->kernels->isa;
+    d->base.n_threads = n_threads;
+    d->profile = options->profile;
     snprintf(d->base.description, sizeof d->base.description, "cpu %s, %zu thread%s", d->kernels->isa,
              n_threads, n_threads == 1 ? "" : "s");
     *out = &d->base;
@@ -542,9 +545,17 @@ static void turn_range(void *arg, size_t begin, size_t end, size_t i_thread)
     }
 }
 
+/* What the step at hand took since `began`. */
+static void note_step(pass *s, const cpu_step *step, uint64_t began)
+{
+    mlxr_cpu_profile_note(s->e, (size_t)(step - s->e->steps), mlxr_now_ns() - began,
+                          &(cpu_noted){s->list, s->n_list, s->positions, s->seqs});
+}
+
 static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err)
 {
     const cpu_executable *e = s->e;
+    uint64_t began;
 
     s->list = e->every;
     s->n_list = s->n_tokens;
@@ -560,6 +571,7 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
             return mlxr_fail(err, MLXR_E_CANCELLED, "device cpu: cancelled before step %zu of %zu (%s)", i,
                              e->n_steps, mlxr_op_name(s->ops[0].op->kind));
         }
+        began = e->profile ? mlxr_now_ns() : 0;
         switch (step->kind) {
         case CPU_ROWS: mlxr_pool_for(s->d->pool, s->n_list, rows_grain(s), rows_range, s); break;
         case CPU_LINEARS: run_linears(s); break;
@@ -568,6 +580,7 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
         case CPU_CONV:
         case CPU_DELTA: run_recurrent(s); break;
         }
+        if (e->profile) note_step(s, step, began);
     }
     return MLXR_OK;
 }
@@ -613,4 +626,5 @@ const mlxr_device_ops mlxr_device_cpu = {
     .state_create = cpu_state_create,
     .state_free = cpu_state_free,
     .run = cpu_run,
+    .profile = mlxr_cpu_profile_rows,
 };

@@ -26,7 +26,8 @@ typedef struct cpu_device {
     mlxr_device base;
     const mlxr_cpu_kernels *kernels;
     mlxr_pool *pool;
-    bool fast; /* products in integers where there is a kernel */
+    bool fast;    /* products in integers where there is a kernel */
+    bool profile; /* executables keep times */
 } cpu_device;
 
 /* ATTEND is two: storing this batch's keys and values, which every token does, and looking. */
@@ -112,6 +113,8 @@ typedef struct cpu_executable {
     uint32_t *wanted;          /* [cap_tokens] */
     cpu_tile *tiles;           /* [cap_tokens] */
     struct cpu_mixing *mixing; /* NULL without EXPERTS */
+
+    struct cpu_profile *profile; /* NULL: no times are kept */
 } cpu_executable;
 
 typedef struct cpu_state {
@@ -125,6 +128,19 @@ mlxr_status mlxr_cpu_compile(mlxr_executable **out, mlxr_device *d, const mlxr_p
 void mlxr_cpu_executable_free(mlxr_executable *e);
 /* Room for a pass of n_tokens. */
 bool mlxr_cpu_reserve(cpu_executable *e, size_t n_tokens);
+
+/* ---- profile.c: the time of every step, when the device was opened for it ---- */
+
+/* The tokens a step ran for. */
+typedef struct cpu_noted {
+    const uint32_t *list; /* [n] */
+    size_t n;
+    const uint32_t *positions, *seqs; /* by list[i] */
+} cpu_noted;
+/* Fills e->profile, once the steps are known; its memory is the arena's. */
+bool mlxr_cpu_profile_create(cpu_executable *e);
+void mlxr_cpu_profile_note(cpu_executable *e, size_t i_step, uint64_t ns, const cpu_noted *noted);
+mlxr_profile_row *mlxr_cpu_profile_rows(mlxr_executable *e, size_t *n_rows);
 
 /* ---- experts.c ---- */
 void mlxr_cpu_route(const cpu_op *c, size_t n_experts, const float *scores, float *dst);

@@ -353,6 +353,10 @@ mlxr_status mlxr_cpu_compile(mlxr_executable **out, mlxr_device *d, const mlxr_p
     if ((st = list_ops(e, err)) != MLXR_OK) goto done;
     list_steps(e);
     list_ints(e);
+    if (((cpu_device *)d)->profile && !mlxr_cpu_profile_create(e)) {
+        st = mlxr_fail_nomem(err, "device cpu");
+        goto done;
+    }
     e->scratch_floats = mlxr_round_up(e->scratch_floats, 16); /* threads do not share a cache line */
     if (mlxr_mul_size(&bytes, e->scratch_floats, mlxr_pool_n_threads(((cpu_device *)d)->pool)) &&
         mlxr_mul_size(&bytes, bytes, sizeof *e->scratch)) {

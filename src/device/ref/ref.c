@@ -33,6 +33,7 @@ static mlxr_status ref_open(mlxr_device **out, const mlxr_device_options *option
     *out = NULL;
     if (!d) return mlxr_fail_nomem(err, "device ref");
     d->ops = &mlxr_device_ref;
+    d->n_threads = 1;
     snprintf(d->description, sizeof d->description, "ref, 1 thread");
     *out = d;
     return MLXR_OK;
