@@ -7,7 +7,6 @@ static size_t place(mlxr_ints_order order, size_t k)
 {
     size_t unit = k / MLXR_INTS_UNIT, in = k % MLXR_INTS_UNIT;
 
-    if (order == MLXR_INTS_PLAIN) return k;
     if (order == MLXR_INTS_NIBBLES) return unit * MLXR_INTS_UNIT + in % 4 * 32 + in / 4;
     return unit * MLXR_INTS_UNIT + in / 8 % 4 * 32 + in / 32 * 8 + in % 8;
 }

@@ -17,8 +17,8 @@
 enum { MLXR_INTS_UNIT = 128 }; /* columns whose order within the row of integers is permuted */
 
 /* The order in which a unit's columns k lie: vector m of 4, int16 lane L of 32.
- * PLAIN: k = 32 m + L. NIBBLES: k = 4 L + m. OCTETS: k = 32 (L / 8) + 8 m + L % 8. */
-typedef enum mlxr_ints_order { MLXR_INTS_PLAIN, MLXR_INTS_NIBBLES, MLXR_INTS_OCTETS } mlxr_ints_order;
+ * NIBBLES: k = 4 L + m. OCTETS: k = 32 (L / 8) + 8 m + L % 8. */
+typedef enum mlxr_ints_order { MLXR_INTS_NIBBLES, MLXR_INTS_OCTETS } mlxr_ints_order;
 
 /* One row of activations. Groups are padded with zeros to a multiple of 4, columns to whole units of those. */
 typedef struct mlxr_ints {
@@ -78,6 +78,6 @@ typedef struct mlxr_ints_kernels {
     mlxr_ints_kernel (*find)(const mlxr_matrix *m);
     mlxr_ints_from_floats_fn from_floats;
 } mlxr_ints_kernels;
-extern const mlxr_ints_kernels mlxr_ints_avx2, mlxr_ints_vnni;
+extern const mlxr_ints_kernels mlxr_ints_vnni;
 
 #endif

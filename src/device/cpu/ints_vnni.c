@@ -217,11 +217,13 @@ INLINE void few_step(scheme s, const mlxr_linear_ints *a, const uint8_t *w_row, 
     }
 }
 
-enum { AHEAD = 4096 };
+/* Weights are read once and in order, but in bursts of three streams, which the hardware's prefetchers follow badly: see
+ * linear.inc.h. An address past the end is only a hint. */
+enum { AHEAD_BYTES = 8192, AHEAD_SCALES = 2048 };
 
-INLINE void prefetch(const uint8_t *p)
+INLINE void prefetch(uintptr_t p, size_t n)
 {
-    __builtin_prefetch((const void *)((uintptr_t)p + AHEAD));
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)(p + i));
 }
 
 INLINE void few_rows(scheme s, const mlxr_linear_ints *a, size_t row, size_t n_rows, size_t t, unsigned n_tok)
@@ -233,11 +235,19 @@ INLINE void few_rows(scheme s, const mlxr_linear_ints *a, size_t row, size_t n_r
     const uint8_t *w = (const uint8_t *)m->data + row * m->row_bytes;
     const uint8_t *scales = (const uint8_t *)m->scales + row * n_groups * size;
     const uint8_t *biases = m->biases ? (const uint8_t *)m->biases + row * n_groups * size : scales;
+    uintptr_t ahead = (uintptr_t)w + AHEAD_BYTES, ahead_scales = (uintptr_t)scales + AHEAD_SCALES;
+    uintptr_t ahead_biases = (uintptr_t)biases + AHEAD_SCALES;
     __m512 acc[FEW];
 
     UNROLL
     for (unsigned j = 0; j < n_tok; j++) acc[j] = _mm512_setzero_ps();
     for (size_t step = 0; step < n_whole; step++) {
+        prefetch(ahead, 4 * step_bytes);
+        prefetch(ahead_scales, 16 * size);
+        prefetch(ahead_biases, 16 * size);
+        ahead += 4 * step_bytes;
+        ahead_scales += 16 * size;
+        ahead_biases += 16 * size;
         __m512 scale = load_scales(scales + step * 4 * size, next_scale, 4, s.dtype);
         __m512 bias = s.dtype == MLXR_U8 ? scale
                                          : load_scales(biases + step * 4 * size, next_scale, 4, s.dtype);
@@ -533,11 +543,47 @@ static void from_floats(const mlxr_ints *out, const float *x, size_t n_cols, uns
     {                                                                                    \
         linear((scheme){bits, group, dtype}, a, begin, end, scratch);                    \
     }
-#include "device/cpu/ints_table.inc.h"
+#define INTS_GROUPS(bits, suffix, dtype)                      \
+    INTS_KERNEL(affine_##bits##_32_##suffix, bits, 32, dtype) \
+    INTS_KERNEL(affine_##bits##_64_##suffix, bits, 64, dtype) \
+    INTS_KERNEL(affine_##bits##_128_##suffix, bits, 128, dtype)
+#define INTS_AFFINE(bits)              \
+    INTS_GROUPS(bits, f16, MLXR_F16)   \
+    INTS_GROUPS(bits, bf16, MLXR_BF16) \
+    INTS_GROUPS(bits, f32, MLXR_F32)
+INTS_AFFINE(2)
+INTS_AFFINE(3)
+INTS_AFFINE(4)
+INTS_AFFINE(5)
+INTS_AFFINE(6)
+INTS_AFFINE(8)
+INTS_KERNEL(mxfp4, 4, 32, MLXR_U8)
 
 static mlxr_ints_kernel find(const mlxr_matrix *m)
 {
-    return find_ints(m, MLXR_INTS_OCTETS);
+#define ONE(bits, group, suffix, dtype)                        \
+    {                                                          \
+        bits, group, dtype, affine_##bits##_##group##_##suffix \
+    }
+#define THREE(bits, suffix, dtype) \
+    ONE(bits, 32, suffix, dtype), ONE(bits, 64, suffix, dtype), ONE(bits, 128, suffix, dtype)
+#define NINE(bits) THREE(bits, f16, MLXR_F16), THREE(bits, bf16, MLXR_BF16), THREE(bits, f32, MLXR_F32)
+    static const struct {
+        unsigned bits, group;
+        mlxr_dtype dtype;
+        mlxr_linear_ints_fn fn;
+    } all[] = {NINE(2), NINE(3), NINE(4), NINE(5), NINE(6), NINE(8)};
+
+    if (m->quant.mode == MLXR_QUANT_MXFP4) return (mlxr_ints_kernel){mxfp4, MLXR_INTS_NIBBLES, 32};
+    for (size_t i = 0; i < MLXR_COUNT(all) && m->quant.mode == MLXR_QUANT_AFFINE; i++) {
+        if (all[i].bits == m->quant.bits && all[i].group == m->quant.group_size && all[i].dtype == m->dtype)
+            return (mlxr_ints_kernel){all[i].fn, all[i].bits == 4 ? MLXR_INTS_NIBBLES : MLXR_INTS_OCTETS,
+                                      all[i].group};
+    }
+    return (mlxr_ints_kernel){0};
+#undef ONE
+#undef THREE
+#undef NINE
 }
 
 const mlxr_ints_kernels mlxr_ints_vnni = {find, from_floats};

@@ -20,8 +20,7 @@
 static const mlxr_cpu_kernels baseline = TABLE("baseline", base, NULL);
 
 #ifdef MLXR_CPU_X86
-static const mlxr_cpu_kernels avx2 = TABLE("avx2", avx2, &mlxr_ints_avx2),
-                              avx512 = TABLE("avx512", avx512, NULL),
+static const mlxr_cpu_kernels avx2 = TABLE("avx2", avx2, NULL), avx512 = TABLE("avx512", avx512, NULL),
                               vnni = TABLE("vnni", avx512, &mlxr_ints_vnni);
 
 /* The builtins look at what the system saves of the registers too; not every compiler's knows f16c, which uses the
