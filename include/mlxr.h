@@ -252,13 +252,23 @@ typedef void (*mlxr_on_event)(const mlxr_event *event, void *ud);
  * MLXR_E_BUSY); cancel is for any thread and for signal handlers. */
 typedef struct mlxr_runner mlxr_runner;
 
-typedef enum mlxr_precision { MLXR_PRECISION_FAST, MLXR_PRECISION_EXACT } mlxr_precision;
+/* EXACT: float32 throughout. FAST: what the device does best within the bounds its documentation states. DEFAULT: the
+ * device's own choice: FAST, but EXACT on mlx:cpu, where the model's half precision is slower by far. */
+typedef enum mlxr_precision {
+    MLXR_PRECISION_DEFAULT,
+    MLXR_PRECISION_FAST,
+    MLXR_PRECISION_EXACT
+} mlxr_precision;
 
 /* Fill it with mlxr_runner_options_default first. */
 typedef struct mlxr_runner_options {
     const char *adapter; /* "native" (default) or "mock" */
-    const char *device;  /* "cpu" (default) or "ref"; native only */
+    const char *device;  /* "cpu" (default), "ref", or "mlx", "mlx:gpu", "mlx:cpu"; native only */
     const char *isa;     /* cpu: NULL for the best the machine has, else "baseline", "avx2", "avx512" */
+    const char
+        *mlx_library; /* mlx: the file of its module; NULL (default): looked for where it is installed */
+    size_t
+        memory_limit_bytes; /* mlx: for all of MLX's arrays in this process; 0 (default): MLX's own limit */
     mlxr_precision precision;
     int32_t n_threads;      /* 0: one a core */
     size_t context_length;  /* tokens a sequence may hold; 0: the model's own, at most 8192 */

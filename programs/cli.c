@@ -194,6 +194,7 @@ mlxr_status cli_model_file_or_dir(char **out, const char *model, const char *pat
 
 mlxr_precision cli_precision(const char *word)
 {
+    if (!word) return MLXR_PRECISION_DEFAULT;
     return strcmp(word, "exact") == 0 ? MLXR_PRECISION_EXACT : MLXR_PRECISION_FAST;
 }
 
@@ -201,6 +202,12 @@ const char *cli_isa(void)
 {
     const char *isa = getenv("MLXR_CPU");
     return isa && *isa ? isa : NULL;
+}
+
+const char *cli_mlx_library(void)
+{
+    const char *path = getenv("MLXR_MLX_LIB");
+    return path && *path ? path : NULL;
 }
 
 char *cli_cache_dir(void)

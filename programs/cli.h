@@ -50,10 +50,14 @@ mlxr_status cli_model_dir(char **out, const char *model, const char *paths_json,
 /* The same for commands that also take a file (tokenizer.json, FILE.jinja) as it is. */
 mlxr_status cli_model_file_or_dir(char **out, const char *model, const char *paths_json, mlxr_error *err);
 
-/* "exact" or "fast". */
+/* "exact" or "fast"; NULL: the device's own. */
 mlxr_precision cli_precision(const char *word);
 /* The ISA that MLXR_CPU asks for, or NULL. */
 const char *cli_isa(void);
+/* The MLX module that MLXR_MLX_LIB names, or NULL. */
+const char *cli_mlx_library(void);
+/* What --device takes. */
+#define CLI_DEVICES "cpu (default), ref, mlx, mlx:gpu or mlx:cpu"
 
 /* Where compiled tokenizers are kept: MLXR_HOME/cache, ~/.mlxr/cache without MLXR_HOME. free it; NULL without a
  * home or when memory is out: then there is no cache. */

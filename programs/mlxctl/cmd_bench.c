@@ -613,7 +613,7 @@ int cmd_bench(int argc, char **argv)
         {"b", CLI_INT, "BATCH", &n_batch, 1, MAX_BATCH, "sequences that are decoded together (1)"},
         {"d", CLI_INT, "CONTEXT", &n_context, 0, most, "tokens each sequence has before (0)"},
         {"r", CLI_INT, "REPEATS", &n_repeats, 1, MAX_REPEATS, "medians of so many (5), after a warm-up"},
-        {"device", CLI_STRING, "NAME", &device, 0, 0, "cpu (default) or ref"},
+        {"device", CLI_STRING, "NAME", &device, 0, 0, CLI_DEVICES},
         {"precision", CLI_CHOICE, "exact|fast", &precision, 0, 0,
          "exact: float32 throughout (default: fast)"},
         {"profile", CLI_FLAG, NULL, &profile, 0, 0, "also the time of every kind of step (device cpu)"},
@@ -646,6 +646,7 @@ int cmd_bench(int argc, char **argv)
     device_options.precision = cli_precision(precision);
     device_options.n_threads = (size_t)n_threads;
     device_options.isa = cli_isa();
+    device_options.mlx_library = cli_mlx_library();
     device_options.profile = profile;
     device_options.log = cli_log(cli.program, false);
     b.device_name = device;

@@ -210,7 +210,7 @@ int cmd_logits(int argc, char **argv)
     const struct cli_option options[] = {
         {"greedy", CLI_INT, "N", &s.n_greedy, 0, MAX_GREEDY,
          "answer with the N likeliest next ids, one after the other"},
-        {"device", CLI_STRING, "NAME", &device, 0, 0, "cpu (default) or ref"},
+        {"device", CLI_STRING, "NAME", &device, 0, 0, CLI_DEVICES},
         {"precision", CLI_CHOICE, "exact|fast", &precision, 0, 0, "exact (default): float32 activations"},
         {"t", CLI_INT, "THREADS", &n_threads, 0, 4096, "threads; 0 (default): one a core"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
@@ -237,6 +237,7 @@ int cmd_logits(int argc, char **argv)
     device_options.precision = cli_precision(precision);
     device_options.n_threads = (size_t)n_threads;
     device_options.isa = cli_isa();
+    device_options.mlx_library = cli_mlx_library();
     device_options.log = cli_log(cli.program, false);
     if (cli_model_dir(&dir, args[0], model_paths, &err) != MLXR_OK ||
         session_open(&s, dir, device, &device_options, &err) != MLXR_OK)

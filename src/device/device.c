@@ -5,25 +5,41 @@
 
 #include "device/device.h"
 
-static const mlxr_device_ops *const devices[] = {
-    &mlxr_device_cpu,
-    &mlxr_device_ref,
+static const struct known_device {
+    const mlxr_device_ops *ops;
+    bool has_variants; /* "mlx:cpu" */
+} devices[] = {
+    {&mlxr_device_cpu, false},
+    {&mlxr_device_ref, false},
+    {&mlxr_device_mlx, true},
 };
 
 mlxr_status mlxr_device_open(mlxr_device **out, const char *name, const mlxr_device_options *options,
                              mlxr_error *err)
 {
-    static const mlxr_device_options none = {0};
+    mlxr_device_options with_variant = options ? *options : (mlxr_device_options){0};
+    size_t n_name = strcspn(name, ":");
     char known[256] = "";
 
     *out = NULL;
-    for (size_t i = 0; i < MLXR_COUNT(devices); i++)
-        if (strcmp(name, devices[i]->name) == 0) return devices[i]->open(out, options ? options : &none, err);
+    with_variant.variant = name[n_name] ? name + n_name + 1 : "";
+    for (size_t i = 0; i < MLXR_COUNT(devices); i++) {
+        const mlxr_device_ops *ops = devices[i].ops;
+        if (strlen(ops->name) == n_name && memcmp(name, ops->name, n_name) == 0 &&
+            (name[n_name] == '\0' || devices[i].has_variants))
+            return ops->open(out, &with_variant, err);
+    }
     for (size_t i = 0; i < MLXR_COUNT(devices); i++) {
         size_t n = strlen(known);
-        snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", devices[i]->name);
+        snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", devices[i].ops->name);
     }
-    return mlxr_fail(err, MLXR_E_DEVICE, "device \"%.64s\" is not known; there is: %s", name, known);
+    return mlxr_fail(err, MLXR_E_DEVICE, "device \"%.64s\" is not known; there is: %s, mlx:gpu, mlx:cpu",
+                     name, known);
+}
+
+size_t mlxr_device_preferred_tokens(const mlxr_device *d)
+{
+    return d->preferred_tokens_per_step;
 }
 
 void mlxr_device_close(mlxr_device *d)

@@ -11,15 +11,24 @@ typedef struct mlxr_device mlxr_device;
 typedef struct mlxr_executable mlxr_executable;
 typedef struct mlxr_state mlxr_state;
 
+/* Whether a device computes the step after a decoding one before it is asked for, on the likeliest ids: DEFAULT where
+ * the host's part would keep it waiting. */
+typedef enum mlxr_ahead { MLXR_AHEAD_DEFAULT, MLXR_AHEAD_ON, MLXR_AHEAD_OFF } mlxr_ahead;
+
 typedef struct mlxr_device_options {
     mlxr_precision precision;
-    size_t n_threads; /* 0: one a CPU this process may run on */
-    const char *isa;  /* cpu: NULL for the best the machine has, else "baseline", "avx2", "avx512" */
-    bool profile;     /* cpu: keeps the time of every step, see mlxr_executable_profile */
+    size_t n_threads;          /* 0: one a CPU this process may run on; MLX chooses its own */
+    const char *isa;           /* cpu: NULL for the best the machine has, else "baseline", "avx2", "avx512" */
+    const char *mlx_library;   /* mlx: the module's file, NULL to look where it is installed and built */
+    size_t memory_limit_bytes; /* mlx: for all arrays of this process; 0: MLX's own limit */
+    mlxr_ahead ahead;          /* mlx */
+    bool profile;              /* cpu: keeps the time of every step, see mlxr_executable_profile */
     mlxr_log log;
+    const char *variant; /* what follows the colon of a device's name; mlxr_device_open's business */
 } mlxr_device_options;
 
-/* name: "cpu" or "ref"; another, or an ISA this machine lacks, is MLXR_E_DEVICE listing what there is. */
+/* name: "cpu", "ref", or "mlx" (its GPU when there is one, else its CPU), "mlx:gpu", "mlx:cpu"; another, one that is
+ * not there, or an ISA this machine lacks is MLXR_E_DEVICE saying what there is. */
 mlxr_status mlxr_device_open(mlxr_device **out, const char *name, const mlxr_device_options *options,
                              mlxr_error *err);
 void mlxr_device_close(mlxr_device *d);
@@ -28,6 +37,14 @@ const char *mlxr_device_description(const mlxr_device *d);
 /* "avx2", "" where there is no choice; borrowed until close. */
 const char *mlxr_device_isa(const mlxr_device *d);
 size_t mlxr_device_n_threads(const mlxr_device *d);
+/* How many tokens of prompts a step should take for the device to be at its best; 0: it has no wish. */
+size_t mlxr_device_preferred_tokens(const mlxr_device *d);
+
+/* One line about MLX: where its module is, its version, its devices and their memory; or why it is not there, when
+ * false is returned. library: as mlxr_device_options.mlx_library. */
+bool mlxr_device_probe_mlx(char *text, size_t n_text, const char *library);
+/* Bytes in MLX's arrays, and those it keeps for reuse; false without MLX. */
+bool mlxr_device_mlx_memory(size_t *active, size_t *cached, const char *library);
 
 /* The program is borrowed until the executable is freed. What the device cannot run is refused here,
  * naming the operation (MLXR_E_UNSUPPORTED). */
@@ -116,7 +133,8 @@ struct mlxr_device {
     const mlxr_device_ops *ops;
     const char *isa; /* NULL: none to choose */
     size_t n_threads;
-    char description[128];
+    char description[160];
+    size_t preferred_tokens_per_step; /* of a prompt; 0: no wish */
 };
 struct mlxr_executable {
     mlxr_device *device;
@@ -144,6 +162,6 @@ static inline size_t mlxr_stack_unlike(const mlxr_weight *w)
     return i;
 }
 
-extern const mlxr_device_ops mlxr_device_ref, mlxr_device_cpu;
+extern const mlxr_device_ops mlxr_device_ref, mlxr_device_cpu, mlxr_device_mlx;
 
 #endif

@@ -45,9 +45,11 @@ struct mlxr_engine {
     size_t cap_rows;
 };
 
+enum { DEFAULT_TOKENS_PER_STEP = 256 };
+
 mlxr_engine_options mlxr_engine_options_default(void)
 {
-    return (mlxr_engine_options){.max_tokens_per_step = 256, .max_sequences = 16};
+    return (mlxr_engine_options){.max_sequences = 16};
 }
 
 static size_t blocks_for(size_t n_tokens)
@@ -67,7 +69,9 @@ mlxr_status mlxr_engine_open(mlxr_engine **out, mlxr_device *device, const mlxr_
     if (!e) return mlxr_fail_nomem(err, "engine");
     if (!options) options = &defaults;
     e->program = program;
-    e->budget = options->max_tokens_per_step ? options->max_tokens_per_step : defaults.max_tokens_per_step;
+    e->budget = options->max_tokens_per_step ? options->max_tokens_per_step
+                                             : mlxr_device_preferred_tokens(device);
+    if (e->budget == 0) e->budget = DEFAULT_TOKENS_PER_STEP;
     e->context_length = options->context_length;
     if (e->context_length == 0)
         e->context_length = program->context_length < MLXR_DEFAULT_CONTEXT ? program->context_length

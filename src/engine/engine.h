@@ -19,7 +19,7 @@ typedef struct mlxr_sequence mlxr_sequence;
 
 typedef struct mlxr_engine_options {
     size_t context_length;      /* tokens a sequence may hold; 0: the model's, at most MLXR_DEFAULT_CONTEXT */
-    size_t max_tokens_per_step; /* the budget; default 256 */
+    size_t max_tokens_per_step; /* the budget; 0 (default): what the device prefers, or else 256 */
     size_t max_kv_tokens;       /* positions all sequences may hold together; 0: one whole context */
     size_t max_sequences;       /* sequences that run at once, the others wait; default 16 */
 } mlxr_engine_options;

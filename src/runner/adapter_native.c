@@ -39,6 +39,8 @@ static mlxr_status native_load(void **context, const char *model, const mlxr_run
     mlxr_device_options device = {.precision = options->precision,
                                   .n_threads = options->n_threads > 0 ? (size_t)options->n_threads : 0,
                                   .isa = options->isa,
+                                  .mlx_library = options->mlx_library,
+                                  .memory_limit_bytes = options->memory_limit_bytes,
                                   .log = options->log};
     mlxr_tokenizer_options tokenizer = mlxr_tokenizer_options_default();
     mlxr_engine_options engine = mlxr_engine_options_default();

@@ -13,7 +13,7 @@ struct mlxr_runner {
 
 mlxr_runner_options mlxr_runner_options_default(void)
 {
-    return (mlxr_runner_options){.adapter = "native", .device = "cpu", .precision = MLXR_PRECISION_FAST};
+    return (mlxr_runner_options){.adapter = "native", .device = "cpu", .precision = MLXR_PRECISION_DEFAULT};
 }
 
 mlxr_request mlxr_request_default(void)

@@ -1,6 +1,7 @@
 /* Every device against mlx-lm: the tiny checkpoints of tests/model/models, their float32 logits at all positions and
  * their greedy continuations (tests/model/make_models.py made them). And what the contract of device.h promises
- * about bits: a prompt in any chunks, in any company and in any blocks gives the same logits as whole and alone. */
+ * about bits: a prompt in any chunks, in any company and in any blocks gives the same logits as whole and alone. MLX
+ * promises no bits; there such logits agree within the bound against mlx-lm. */
 #include <dirent.h>
 #include <math.h>
 
@@ -17,15 +18,25 @@ static const struct variant {
     const char *name;
     mlxr_precision precision;
     const char *isa;
+    double tolerance; /* in the logits' standard deviation: of every logit, or of their root mean square */
+    bool same_bits;
+    bool exact; /* as good as float32: the tolerance is of every logit, and greedy ids are the reference's */
 } all_devices[] = {
-    {"ref", MLXR_PRECISION_EXACT, NULL},   {"cpu", MLXR_PRECISION_EXACT, "avx512"},
-    {"cpu", MLXR_PRECISION_EXACT, "avx2"}, {"cpu", MLXR_PRECISION_EXACT, "baseline"},
-    {"cpu", MLXR_PRECISION_FAST, "vnni"},  {"cpu", MLXR_PRECISION_FAST, "avx2"},
+    {"ref", MLXR_PRECISION_EXACT, NULL, 1e-3, true, true},
+    {"cpu", MLXR_PRECISION_EXACT, "avx512", 1e-3, true, true},
+    {"cpu", MLXR_PRECISION_EXACT, "avx2", 1e-3, true, true},
+    {"cpu", MLXR_PRECISION_EXACT, "baseline", 1e-3, true, true},
+    {"cpu", MLXR_PRECISION_FAST, "vnni", 5e-3, true, true},
+    {"cpu", MLXR_PRECISION_FAST, "avx2", 5e-3, true, true},
+    {"mlx:cpu", MLXR_PRECISION_EXACT, NULL, 2e-3, false, true},
+    /* In the checkpoint's own type, of 8 bits (bf16) or 11 (f16). mlx-lm run so is as far from its own float32
+     * logits: 0.54 for gpt_oss_mixed, 0.21 for the next, 0.1 without experts. A rounding that sends a token to another
+     * expert changes single logits by all they are. */
+    {"mlx:cpu", MLXR_PRECISION_FAST, NULL, 0.6, false, false},
 };
 /* Those this machine has; main finds them. */
 static struct variant devices[MLXR_COUNT(all_devices)];
 static size_t n_devices;
-static const double tolerance = 1e-3, fast_tolerance = 5e-3;
 
 /* The folders of tests/model/models, in the order of their names; or those of the command line. */
 static char *models[256];
@@ -140,14 +151,37 @@ static size_t argmax(const float *x, size_t n)
     return best;
 }
 
-static bool same_bits(const float *a, const float *b, size_t n)
+/* How far n logits are from others, as device d is measured; not below infinity when one is no number. */
+static double difference(size_t d, const float *a, const float *b, size_t n)
 {
-    return memcmp(a, b, n * sizeof *a) == 0;
+    double worst = 0, squares = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        double x = fabs((double)a[i] - (double)b[i]);
+        if (isnan(x)) return INFINITY;
+        if (x > worst) worst = x;
+        squares += x * x;
+    }
+    return devices[d].exact ? worst : sqrt(squares / (double)n);
+}
+
+/* Whether two runs of device d gave the same n logits: the same bits, or what its tolerance allows. */
+static bool same(size_t d, const float *a, const float *b, size_t n)
+{
+    double sum = 0, squares = 0;
+
+    if (devices[d].same_bits) return memcmp(a, b, n * sizeof *a) == 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)a[i];
+        squares += (double)a[i] * (double)a[i];
+    }
+    return difference(d, a, b, n) <=
+           devices[d].tolerance * sqrt(squares / (double)n - sum / (double)n * (sum / (double)n));
 }
 
 /* ---- against mlx-lm ---- */
 
-static double worst_difference(fixture *f)
+static double worst_difference(fixture *f, size_t d)
 {
     double std = json_number_value(json_object_get(f->doc, "logit_std")), worst = 0;
     const json_t *cases = json_object_get(f->doc, "cases");
@@ -160,16 +194,17 @@ static double worst_difference(fixture *f)
         mlxr_block_table table = TABLE(some_blocks);
         int32_t ids[MAX_TOKENS];
         size_t n = read_ids(ids, json_object_get(c, "ids"));
-        float *logits = new_logits(f, n);
+        float *logits = new_logits(f, n), *wanted = new_logits(f, n);
+        double x;
 
         assert_non_null(want);
         assert_int_equal(want->n_elements, n * f->V);
         step(f, ids, n, 0, &table, logits);
-        for (size_t j = 0; j < n * f->V; j++) {
-            double d = fabs((double)logits[j] - (double)mlxr_load_float(want->data, want->dtype, j)) / std;
-            if (!(d <= worst)) worst = isnan(d) ? INFINITY : d;
-        }
+        for (size_t j = 0; j < n * f->V; j++) wanted[j] = mlxr_load_float(want->data, want->dtype, j);
+        x = difference(d, logits, wanted, n * f->V) / std;
+        if (x > worst) worst = x;
         free(logits);
+        free(wanted);
     }
     return worst;
 }
@@ -182,11 +217,13 @@ static void logits_equal_the_reference(void **state)
             fixture f;
             double worst;
             open_fixture(&f, d, models[i]);
-            worst = worst_difference(&f);
-            print_message("%-4s %-9s %-26s max |difference| / std = %.1e\n", devices[d].name,
-                          devices[d].isa ? devices[d].isa : "", models[i], worst);
-            if (!(worst <= (devices[d].precision == MLXR_PRECISION_FAST ? fast_tolerance : tolerance)))
-                fail_msg("%s on %s: %g", models[i], devices[d].name, worst);
+            worst = worst_difference(&f, d);
+            print_message("%-7s %-9s %-26s %s difference / std = %.1e\n", devices[d].name,
+                          devices[d].isa                                ? devices[d].isa
+                          : devices[d].precision == MLXR_PRECISION_FAST ? "fast"
+                                                                        : "",
+                          models[i], devices[d].exact ? "largest" : "root mean square", worst);
+            if (!(worst <= devices[d].tolerance)) fail_msg("%s on %s: %g", models[i], devices[d].name, worst);
             close_fixture(&f);
         }
     }
@@ -196,7 +233,7 @@ static void greedy_ids_equal_the_reference(void **state)
 {
     (void)state;
     for (size_t d = 0; d < n_devices; d++) {
-        for (size_t i = 0; i < n_models; i++) {
+        for (size_t i = 0; i < n_models && devices[d].exact; i++) {
             fixture f;
             const json_t *list;
             open_fixture(&f, d, models[i]);
@@ -248,7 +285,7 @@ static void chunks_change_no_bit(void **state)
             for (size_t c = 0; c < MLXR_COUNT(cuts); c++) {
                 for (size_t at = 0; at < n; at += cuts[c])
                     step(&f, ids + at, n - at < cuts[c] ? n - at : cuts[c], at, &other, parts + at * f.V);
-                if (!same_bits(whole, parts, n * f.V))
+                if (!same(d, whole, parts, n * f.V))
                     fail_msg("%s on %s: chunks of %zu differ", models[i], devices[d].name, cuts[c]);
             }
             free(whole);
@@ -305,20 +342,20 @@ static void company_changes_no_bit(void **state)
             ids[n] = c[C - 1], positions[n] = C - 1, seqs[n] = 2, n++;
             for (size_t k = 0; k < n; k++) rows[k] = (uint32_t)k;
             assert_ok(mlxr_run(f.executable, f.state, &batch, NULL, together, &err), &err);
-            assert_true(same_bits(together, alone_a + FIRST_A * f.V, (A - FIRST_A) * f.V));
-            assert_true(same_bits(together + (A - FIRST_A) * f.V, alone_b, B * f.V));
-            assert_true(same_bits(together + (N - 1) * f.V, alone_c + FIRST_C * f.V, f.V));
+            assert_true(same(d, together, alone_a + FIRST_A * f.V, (A - FIRST_A) * f.V));
+            assert_true(same(d, together + (A - FIRST_A) * f.V, alone_b, B * f.V));
+            assert_true(same(d, together + (N - 1) * f.V, alone_c + FIRST_C * f.V, f.V));
 
             /* The same with few rows wanted, and with none: the cache is then as good. */
             rows[0] = 3, rows[1] = 20, rows[2] = N - 1;
             batch.n_rows = 3;
             assert_ok(mlxr_run(f.executable, f.state, &batch, NULL, some, &err), &err);
             for (size_t k = 0; k < 3; k++)
-                assert_true(same_bits(some + k * f.V, together + rows[k] * f.V, f.V));
+                assert_true(same(d, some + k * f.V, together + rows[k] * f.V, f.V));
             batch.n_rows = 0;
             assert_ok(mlxr_run(f.executable, f.state, &batch, NULL, NULL, &err), &err);
             step(&f, b + B, 1, B, &tables[1], some);
-            assert_true(same_bits(some, alone_b + B * f.V, f.V));
+            assert_true(same(d, some, alone_b + B * f.V, f.V));
 
             free(alone_a);
             free(alone_b);
@@ -389,7 +426,7 @@ static void alignment_changes_no_bit(void **state)
                 if (shift == 0) {
                     first = logits;
                 } else {
-                    assert_true(same_bits(first, logits, MLXR_COUNT(ids) * f.V));
+                    assert_true(same(d, first, logits, MLXR_COUNT(ids) * f.V));
                     free(logits);
                 }
                 close_fixture(&f);
@@ -425,7 +462,7 @@ static void cancelling_leaves_the_device_usable(void **state)
         assert_int_equal(err.code, MLXR_E_CANCELLED);
         cancel = 0;
         assert_ok(mlxr_run(f.executable, f.state, &batch, &cancel, after, &err), &err);
-        assert_true(same_bits(before, after, f.V));
+        assert_true(same(d, before, after, f.V));
         free(before);
         free(after);
         close_fixture(&f);
@@ -455,7 +492,7 @@ static void find_models(int argc, char **argv)
     assert_true(n_models > 0);
 }
 
-/* usage: test_reference [MODEL...] */
+/* usage: test_reference [--device NAME] [MODEL...] */
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -467,17 +504,21 @@ int main(int argc, char **argv)
         cmocka_unit_test(alignment_changes_no_bit),
         cmocka_unit_test(cancelling_leaves_the_device_usable),
     };
+    const char *only = argc > 2 && strcmp(argv[1], "--device") == 0 ? argv[2] : NULL;
     int rc;
 
+    if (only) argc -= 2, argv += 2;
     for (size_t i = 0; i < MLXR_COUNT(all_devices); i++) {
         mlxr_device_options options = {.n_threads = 1, .isa = all_devices[i].isa};
         mlxr_device *d;
         mlxr_error err;
+        if (only && strcmp(only, all_devices[i].name) != 0) continue;
         if (mlxr_device_open(&d, all_devices[i].name, &options, &err) == MLXR_OK) {
             devices[n_devices++] = all_devices[i];
             mlxr_device_close(d);
         } else {
-            printf("SKIP: %s %s: %s\n", all_devices[i].name, all_devices[i].isa, err.message);
+            printf("SKIP: %s %s: %s\n", all_devices[i].name, all_devices[i].isa ? all_devices[i].isa : "",
+                   err.message);
         }
     }
     find_models(argc, argv);

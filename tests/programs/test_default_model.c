@@ -1,9 +1,10 @@
 /* The default model, when scripts/ have brought it: mlx-lm's 32 greedy tokens for five chats (make_default_model.py),
- * through the public runner. Without the model: SKIP. */
+ * through the public runner, on the cpu device and on MLX's own CPU. Without the model: SKIP. */
 #include "test.h"
 
 #include "base/fs.h"
 #include "base/json.h"
+#include "device/device.h"
 
 #define MODEL MLXR_SOURCE_DIR "/models/SmolLM2-135M-Instruct-4bit"
 
@@ -21,13 +22,14 @@ static void on_event(const mlxr_event *ev, void *ud)
         got->ids[got->n++] = ev->id;
 }
 
-static void greedy_tokens_are_mlx_lms(void **state)
+static void check_device(const char *device)
 {
     mlxr_runner_options o = mlxr_runner_options_default();
     mlxr_runner *r;
     json_t *doc, *c;
     size_t i;
-    (void)state;
+
+    o.device = device;
     o.precision = MLXR_PRECISION_EXACT;
     o.context_length = 256;
     assert_ok(mlxr_runner_open(&r, MODEL, &o, &err), &err);
@@ -52,9 +54,29 @@ static void greedy_tokens_are_mlx_lms(void **state)
     mlxr_runner_close(r);
 }
 
+static void greedy_tokens_are_mlx_lms_on_cpu(void **state)
+{
+    (void)state;
+    check_device("cpu");
+}
+
+static void greedy_tokens_are_mlx_lms_on_mlx(void **state)
+{
+    char text[512];
+    (void)state;
+    if (!mlxr_device_probe_mlx(text, sizeof text, NULL)) {
+        printf("SKIP: mlx:cpu: %s\n", text);
+        return;
+    }
+    check_device("mlx:cpu");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(greedy_tokens_are_mlx_lms)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(greedy_tokens_are_mlx_lms_on_cpu),
+        cmocka_unit_test(greedy_tokens_are_mlx_lms_on_mlx),
+    };
     if (!mlxr_path_is_dir(MODEL)) {
         printf("SKIP: the default model is not there (%s); scripts/demo.sh brings it\n", MODEL);
         return 77;

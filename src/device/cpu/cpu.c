@@ -24,7 +24,7 @@ static mlxr_status cpu_open(mlxr_device **out, const mlxr_device_options *option
     *out = NULL;
     if (!d) return mlxr_fail_nomem(err, "device cpu");
     d->base.ops = &mlxr_device_cpu;
-    d->fast = options->precision == MLXR_PRECISION_FAST;
+    d->fast = options->precision != MLXR_PRECISION_EXACT;
     if ((st = mlxr_cpu_kernels_get(&d->kernels, options->isa, err)) != MLXR_OK) goto done;
     if ((st = mlxr_pool_create(&d->pool, options->n_threads, err)) != MLXR_OK) goto done;
     n_threads = mlxr_pool_n_threads(d->pool);
