@@ -1,5 +1,6 @@
 /* The devices there are, and the calls that pass to the one at hand. Whatever a caller could get wrong about a
  * batch is checked here once, so that no device has to. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -226,6 +227,17 @@ static bool begins_run(const mlxr_batch *b, size_t t)
     return t == 0 || b->seqs[t] != b->seqs[t - 1];
 }
 
+static int32_t likeliest(const float *row, size_t n)
+{
+    size_t best = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(row[i])) return -1;
+        if (row[i] > row[best]) best = i;
+    }
+    return isfinite(row[best]) ? (int32_t)best : -1;
+}
+
 mlxr_status mlxr_run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *caller_batch,
                      const volatile int *cancel, float *logits, mlxr_error *err)
 {
@@ -242,5 +254,8 @@ mlxr_status mlxr_run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *caller
     for (size_t t = 0; t < batch.n_tokens && st == MLXR_OK; t++)
         s->versions[batch.tables[batch.seqs[t]].sequence].n_tokens[s->steps[batch.seqs[t]].to] =
             (size_t)batch.positions[t] + 1;
+    for (size_t i = 0;
+         i < batch.n_rows && st == MLXR_OK && batch.likeliest && !e->device->ops->fills_likeliest; i++)
+        batch.likeliest[i] = likeliest(logits + i * e->program->vocab_size, e->program->vocab_size);
     return st;
 }

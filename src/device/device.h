@@ -90,6 +90,10 @@ typedef struct mlxr_batch {
     size_t n_seqs;
     const uint32_t *rows;
     size_t n_rows;
+    /* [n_rows], or NULL. When there, the caller wants each row's likeliest id alone, of equal ones the lowest, and -1 for
+     * a row with a NaN or without a finite logit: so a device may leave the logits where they are. What is in `logits`
+     * afterwards is then undefined, but it must be there. */
+    int32_t *likeliest;
     const mlxr_sequence_step *steps; /* [n_seqs]; mlxr_run's business */
 } mlxr_batch;
 
@@ -126,6 +130,7 @@ typedef struct mlxr_device_ops {
     mlxr_status (*run)(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch, const volatile int *cancel,
                        float *logits, mlxr_error *err);
     mlxr_profile_row *(*profile)(mlxr_executable *e, size_t *n_rows); /* NULL: keeps none */
+    bool fills_likeliest; /* else mlxr_run finds them among the logits */
 } mlxr_device_ops;
 
 /* A device's own structs begin with these. */

@@ -40,7 +40,8 @@ struct mlxr_engine {
     uint32_t *positions, *seqs, *rows;
     mlxr_block_table *tables;
     mlxr_sequence **row_sequences;
-    float *logits; /* [cap_rows, V] */
+    float *logits;      /* [cap_rows, V] */
+    int32_t *likeliest; /* [cap_rows] */
     mlxr_step_result *results;
     size_t cap_rows;
 };
@@ -133,6 +134,7 @@ void mlxr_engine_close(mlxr_engine *e)
     free(e->row_sequences);
     mlxr_aligned_free(e->logits);
     free(e->results);
+    free(e->likeliest);
     free(e);
 }
 
@@ -263,6 +265,8 @@ static mlxr_status reserve_rows(mlxr_engine *e, mlxr_error *err)
     e->row_sequences = p;
     if (!(p = mlxr_realloc_array(e->results, want, sizeof *e->results))) goto nomem;
     e->results = p;
+    if (!(p = mlxr_realloc_array(e->likeliest, want, sizeof *e->likeliest))) goto nomem;
+    e->likeliest = p;
     if (!(logits = mlxr_aligned_alloc(bytes))) goto nomem;
     mlxr_aligned_free(e->logits);
     e->logits = logits;
@@ -324,6 +328,20 @@ static bool is_eos(const mlxr_sequence *s, int32_t id)
     return false;
 }
 
+/* Whether every row's next token is its likeliest one, so that the logits need not come back from the device. */
+static bool all_greedy(const mlxr_engine *e, const mlxr_batch *b)
+{
+    for (size_t i = 0; i < b->n_rows; i++)
+        if (!mlxr_sampling_is_argmax(&e->row_sequences[i]->sampling)) return false;
+    return b->n_rows > 0;
+}
+
+static mlxr_status sample(mlxr_engine *e, const mlxr_sequence *s, size_t i_row, int32_t *id, mlxr_error *err)
+{
+    return mlxr_sampler_sample(id, e->sampler, &s->sampling, s->seed, s->n_tokens - s->n_prompt,
+                               e->logits + i_row * e->program->vocab_size, s->tokens, s->n_tokens, err);
+}
+
 mlxr_status mlxr_engine_step(mlxr_engine *e, const volatile int *cancel, const mlxr_step_result **results,
                              size_t *n_results, bool *idle, mlxr_error *err)
 {
@@ -341,6 +359,7 @@ mlxr_status mlxr_engine_step(mlxr_engine *e, const volatile int *cancel, const m
         if (idle) *idle = true;
         return MLXR_OK;
     }
+    b.likeliest = all_greedy(e, &b) ? e->likeliest : NULL;
     if ((st = mlxr_run(e->executable, e->state, &b, cancel, e->logits, err)) != MLXR_OK) return st;
 
     /* Every row is sampled before any sequence moves, so that a failure leaves all as they were. */
@@ -353,8 +372,15 @@ mlxr_status mlxr_engine_step(mlxr_engine *e, const volatile int *cancel, const m
             r->reason = MLXR_DONE_LENGTH;
             continue;
         }
-        st = mlxr_sampler_sample(&r->id, e->sampler, &s->sampling, s->seed, s->n_tokens - s->n_prompt,
-                                 e->logits + i * e->program->vocab_size, s->tokens, s->n_tokens, err);
+        if (b.likeliest && e->likeliest[i] >= 0) {
+            r->id = e->likeliest[i];
+            st = MLXR_OK;
+        } else if (b.likeliest) {
+            st = mlxr_fail(err, MLXR_E_DEVICE,
+                           "engine: the logits after token %zu hold a NaN or nothing finite", s->n_tokens);
+        } else {
+            st = sample(e, s, i, &r->id, err);
+        }
         if (st != MLXR_OK) return st;
         if (is_eos(s, r->id)) {
             *r = (mlxr_step_result){

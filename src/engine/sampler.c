@@ -161,6 +161,11 @@ static size_t select_best(mlxr_sampler *s, const float *logits, size_t k)
     return k;
 }
 
+bool mlxr_sampling_is_argmax(const mlxr_sampling *p)
+{
+    return p->temperature == 0 && (p->repeat_penalty == 1.0f || p->repeat_last_n == 0);
+}
+
 mlxr_status mlxr_sampler_sample(int32_t *id, mlxr_sampler *s, const mlxr_sampling *p, uint64_t seed,
                                 uint64_t i_token, float *logits, const int32_t *history, size_t n_history,
                                 mlxr_error *err)

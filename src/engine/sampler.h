@@ -26,6 +26,9 @@ mlxr_status mlxr_sampler_sample(int32_t *id, mlxr_sampler *s, const mlxr_samplin
                                 uint64_t i_token, float *logits, const int32_t *history, size_t n_history,
                                 mlxr_error *err);
 
+/* Whether the sampled id is the likeliest of the logits as they are. */
+bool mlxr_sampling_is_argmax(const mlxr_sampling *p);
+
 /* The uniform number in [0, 1) of (seed, index): 53 bits. */
 double mlxr_sampler_uniform(uint64_t seed, uint64_t index);
 

@@ -275,7 +275,7 @@ mlxr_status run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch, cons
 }
 
 const mlxr_device_ops ops = {
-    "mlx", open, close, compile, executable_free, block_bytes, state_create, state_free, run, nullptr,
+    "mlx", open, close, compile, executable_free, block_bytes, state_create, state_free, run, nullptr, true,
 };
 
 mlxr_status open(mlxr_device **out, const mlxr_device_options *options, mlxr_error *err)

@@ -94,8 +94,8 @@ struct Sequence {
     size_t n_positions = 0;                             // that the caches hold
 };
 
-// The likeliest ids: for the next step, and a copy for the host. (Reading an array may move it, which one that a GPU
-// still works with must not.)
+// The likeliest ids: for the next step, and a copy for the host, -1 where the best is not finite. (Reading an array may
+// move it, which one that a GPU still works with must not.)
 struct Likeliest {
     mx::array ids, for_host;
 };
@@ -103,9 +103,10 @@ struct Likeliest {
 // The step after the last one, begun before it was asked for: that the likeliest ids follow.
 struct Ahead {
     std::vector<uint32_t> sequences, positions;
-    std::vector<unsigned> from;                                   // the versions it read
-    std::optional<mx::array> ids, logits;                         // the ids that were guessed, for the host
-    std::optional<Likeliest> guess;                               // of the step after it
+    std::vector<unsigned> from;      // the versions it read
+    std::optional<mx::array> ids;    // that were guessed, for the host
+    std::optional<mx::array> logits; // in float32, unless only the likeliest ids were wanted before
+    std::optional<Likeliest> guess;  // of the step after it
     std::vector<std::vector<std::optional<mx::array>>> recurrent; // by sequence, by slot
 };
 
@@ -116,7 +117,8 @@ struct State : mlxr_state {
     // The likeliest ids after the last step, if its rows were one token of each of these sequences.
     std::optional<mx::array> guess;
     std::vector<uint32_t> guess_sequences, guess_positions;
-    int trust = 2; // in guesses; see step.cpp
+    int trust = 2;            // in guesses; see step.cpp
+    bool wants_logits = true; // or the last step's likeliest ids were enough
 };
 
 // A run of tokens of one sequence in a piece.

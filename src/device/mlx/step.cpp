@@ -300,7 +300,8 @@ void remember_guess(State &st, const mlxr_batch *b, const mx::array &guess)
 Likeliest likeliest(const mx::array &logits, const Device &d)
 {
     mx::array ids = mx::argmax(logits, -1, false, d.stream);
-    return {ids, mx::astype(ids, mx::int32, d.stream)};
+    mx::array finite = mx::isfinite(mx::max(logits, -1, false, d.stream), d.stream);
+    return {ids, mx::where(finite, mx::astype(ids, mx::int32, d.stream), mx::array(-1), d.stream)};
 }
 
 bool room_for_next(const mlxr_batch *b)
@@ -329,7 +330,7 @@ void begin_ahead(Executable &e, State &st, const mlxr_batch *b, const Likeliest 
         std::vector<uint32_t> all(b->n_tokens);
         for (size_t i = 0; i < all.size(); i++) all[i] = (uint32_t)i;
         step.build(all, nullptr);
-        a.logits = mx::astype(*step.logits, mx::float32, e.dev().stream);
+        if (st.wants_logits) a.logits = mx::astype(*step.logits, mx::float32, e.dev().stream);
         a.guess = likeliest(*step.logits, e.dev());
     } catch (...) {
         step.undo();
@@ -337,7 +338,7 @@ void begin_ahead(Executable &e, State &st, const mlxr_batch *b, const Likeliest 
     }
     step.settle();
     std::vector<mx::array> out = step.outputs();
-    out.push_back(*a.logits);
+    if (a.logits) out.push_back(*a.logits);
     out.push_back(a.guess->ids);
     out.push_back(a.guess->for_host);
     a.ids = guess.for_host;
@@ -356,6 +357,12 @@ void copy_logits(float *to, mx::array logits, const Device &d)
     std::memcpy(to, logits.data<float>(), logits.size() * sizeof *to);
 }
 
+void copy_ids(int32_t *to, mx::array ids)
+{
+    ids.eval();
+    std::memcpy(to, ids.data<int32_t>(), ids.size() * sizeof *to);
+}
+
 // The answer that is under way, when it is the one asked for.
 bool take_ahead(Executable &e, State &st, const mlxr_batch *b, float *logits)
 {
@@ -363,6 +370,7 @@ bool take_ahead(Executable &e, State &st, const mlxr_batch *b, float *logits)
     Ahead a = std::move(*st.ahead);
     st.ahead.reset();
     if (a.sequences.size() != b->n_tokens || !decodes(b)) return false;
+    if (!a.logits && !b->likeliest) return false;
     for (size_t t = 0; t < b->n_tokens; t++) {
         const mlxr_sequence_step &v = b->steps[b->seqs[t]];
         if (b->tables[b->seqs[t]].sequence != a.sequences[t] || b->positions[t] != a.positions[t] ||
@@ -377,12 +385,16 @@ bool take_ahead(Executable &e, State &st, const mlxr_batch *b, float *logits)
     }
     remember_guess(st, b, a.guess->for_host);
     begin_ahead(e, st, b, *a.guess);
-    copy_logits(logits, *a.logits, e.dev());
+    if (b->likeliest)
+        copy_ids(b->likeliest, a.guess->for_host);
+    else
+        copy_logits(logits, *a.logits, e.dev());
     return true;
 }
 
+// The answers go to ids, or to logits where that is null.
 void run_piece(Executable &e, State &st, const mlxr_batch *b, const Piece &piece, bool last,
-               const volatile int *cancel, float *logits)
+               const volatile int *cancel, float *logits, int32_t *ids)
 {
     Step step(e, ids_of(b->ids + piece.first, piece.n), piece.n, runs_of(e, st, b, piece.first, piece.n));
     std::optional<mx::array> answer;
@@ -391,8 +403,8 @@ void run_piece(Executable &e, State &st, const mlxr_batch *b, const Piece &piece
     try {
         step.build(piece.wanted, cancel);
         check_cancelled(cancel);
-        if (step.logits) answer = mx::astype(*step.logits, mx::float32, e.dev().stream);
-        if (single) guess = likeliest(*step.logits, e.dev());
+        if (step.logits && !ids) answer = mx::astype(*step.logits, mx::float32, e.dev().stream);
+        if (step.logits && (single || ids)) guess = likeliest(*step.logits, e.dev());
     } catch (...) {
         step.undo();
         throw;
@@ -405,21 +417,22 @@ void run_piece(Executable &e, State &st, const mlxr_batch *b, const Piece &piece
             out.push_back(guess->ids);
             out.push_back(guess->for_host);
         }
-        if (!answer && e.dev().gpu()) {
+        if (!answer && !guess && e.dev().gpu()) {
             // The host may go on to the next chunk; one is under way at most.
             mx::synchronize(e.dev().stream);
             mx::async_eval(std::move(out));
-        } else if (guess && e.dev().ahead) {
+        } else if (single && e.dev().ahead) {
             mx::async_eval(std::move(out));
         } else {
             mx::eval(std::move(out));
         }
         commit(step, b, piece.first);
-        if (guess) {
+        if (single) {
             remember_guess(st, b, guess->for_host);
             begin_ahead(e, st, b, *guess);
         }
         if (answer) copy_logits(logits, *answer, e.dev());
+        if (ids && guess) copy_ids(ids, guess->for_host);
     } catch (...) {
         st.ahead.reset();
         st.guess.reset();
@@ -435,6 +448,7 @@ mlxr_status run_batch(Executable &e, State &st, const mlxr_batch *b, const volat
     size_t most = e.dev().gpu() ? piece_gpu : piece_cpu, i_row = 0;
 
     check_cancelled(cancel);
+    st.wants_logits = !b->likeliest;
     judge(st, b);
     try {
         if (take_ahead(e, st, b, logits)) return MLXR_OK;
@@ -450,7 +464,8 @@ mlxr_status run_batch(Executable &e, State &st, const mlxr_batch *b, const volat
         for (; i_row < b->n_rows && b->rows[i_row] < t + piece.n; i_row++)
             piece.wanted.push_back((uint32_t)(b->rows[i_row] - t));
         run_piece(e, st, b, piece, t + piece.n == b->n_tokens, cancel,
-                  logits ? logits + first_row * e.program->vocab_size : nullptr);
+                  logits ? logits + first_row * e.program->vocab_size : nullptr,
+                  b->likeliest ? b->likeliest + first_row : nullptr);
         t += piece.n;
     }
     return MLXR_OK;
