@@ -253,7 +253,7 @@ elif have "reference cases" python3; then
     stage "reference cases: tokenizers" python3 "$shared/tools/check_tokenizer.py" --mlxctl "$mlxctl"
     stage "reference cases: templates" python3 "$shared/tools/check_template.py" --mlxctl "$mlxctl"
     if python=$(python_with_numpy); then
-        stage "reference cases: models" "$python" "$shared/tools/check_models.py" --mlxctl "$mlxctl" --only 'llama*'
+        stage "reference cases: models" "$python" "$shared/tools/check_models.py" --mlxctl "$mlxctl"
     else
         skipped "reference cases: models" "no python3 with numpy"
     fi

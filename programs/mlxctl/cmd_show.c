@@ -62,7 +62,10 @@ const show_binding *show_find_binding(const show_binding *b, size_t n, const mlx
  * that refuses the program leaves the plain layout. */
 static mlxr_status plan_memory(show *s, mlxr_error *err)
 {
-    mlxr_device_options options = {.n_threads = 1, .isa = cli_isa(), .precision = MLXR_PRECISION_EXACT};
+    mlxr_device_options options = {.n_threads = 1,
+                                   .isa = cli_isa(),
+                                   .mlx_library = cli_mlx_library(),
+                                   .precision = MLXR_PRECISION_EXACT};
     mlxr_device *device = NULL;
     mlxr_executable *executable = NULL;
     mlxr_status st;

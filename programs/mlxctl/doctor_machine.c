@@ -14,7 +14,7 @@ enum { MAX_PATHS_FILE = 1 << 20 };
 
 static void check_cpu(doctor *d)
 {
-    static const char *const isas[] = {"avx512", "avx2", "baseline"};
+    static const char *const isas[] = {"vnni", "avx512", "avx2", "baseline"};
     mlxr_device_options options = {.n_threads = 1};
     mlxr_device *device = NULL;
     mlxr_error err = {0};
@@ -47,19 +47,14 @@ static void check_ref(doctor *d)
     mlxr_device_close(device);
 }
 
-/* Whether MLX can be used, in words either way. */
-static bool probe_mlx(char *text, size_t n_text)
-{
-    snprintf(text, n_text, "not built in");
-    return false;
-}
-
 static void check_mlx(doctor *d)
 {
-    char text[512] = "";
-    bool is_there = probe_mlx(text, sizeof text);
+    static const char prefix[] = "device mlx: "; /* of errors, which the line has already */
+    char text[1024] = "";
+    bool is_there = mlxr_device_probe_mlx(text, sizeof text, cli_mlx_library());
+    size_t n = strncmp(text, prefix, sizeof prefix - 1) == 0 ? sizeof prefix - 1 : 0;
 
-    doctor_say(d, is_there ? DOCTOR_OK : DOCTOR_WARN, "device mlx", "%s", text);
+    doctor_say(d, is_there ? DOCTOR_OK : DOCTOR_WARN, "device mlx", "%s", text + n);
 }
 
 /* A field of /proc/meminfo in bytes; 0 where there is no such file. */

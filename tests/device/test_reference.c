@@ -3,6 +3,9 @@
  * about bits: a prompt in any chunks, in any company and in any blocks gives the same logits as whole and alone. MLX
  * promises no bits; there such logits agree within the bound against mlx-lm. */
 #include <dirent.h>
+#ifdef __linux__
+#include <malloc.h>
+#endif
 #include <math.h>
 
 #include "base/fs.h"
@@ -469,6 +472,46 @@ static void cancelling_leaves_the_device_usable(void **state)
     }
 }
 
+/* Bytes the process has from malloc; 0 where that is not told (a sanitizer's own malloc, other systems). */
+static size_t bytes_in_use(void)
+{
+#ifdef __GLIBC__
+    struct mallinfo2 m = mallinfo2();
+    return m.uordblks + m.hblkhd;
+#else
+    return 0;
+#endif
+}
+
+/* A model with experts and states, opened, compiled, run and closed fifty times over. */
+static void loading_fifty_times_leaks_nothing(void **state)
+{
+    static const char *const some[] = {"q4_g32", "qwen3_5_moe_q4"};
+
+    (void)state;
+    for (size_t d = 0; d < n_devices; d++) {
+        size_t before = 0;
+        for (size_t i = 0; i < 51; i++) {
+            for (size_t m = 0; m < MLXR_COUNT(some); m++) {
+                fixture f;
+                mlxr_block_table table = TABLE(some_blocks);
+                static const int32_t ids[] = {1, 2, 3};
+                float *logits;
+                open_fixture(&f, d, some[m]);
+                logits = new_logits(&f, 3);
+                step(&f, ids, 3, 0, &table, logits);
+                free(logits);
+                close_fixture(&f);
+            }
+            if (i == 0) before = bytes_in_use(); /* what is made once and kept is there now */
+        }
+        /* malloc counts what it keeps at hand for threads; single bytes are LeakSanitizer's business. */
+        if (bytes_in_use() > before + 65536)
+            fail_msg("%s: %zu bytes in use after one time, %zu after fifty more", devices[d].name, before,
+                     bytes_in_use());
+    }
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
@@ -503,6 +546,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(writes_only_wanted_rows),
         cmocka_unit_test(alignment_changes_no_bit),
         cmocka_unit_test(cancelling_leaves_the_device_usable),
+        cmocka_unit_test(loading_fifty_times_leaks_nothing),
     };
     const char *only = argc > 2 && strcmp(argv[1], "--device") == 0 ? argv[2] : NULL;
     int rc;

@@ -41,8 +41,8 @@ static size_t fake_block_bytes(const mlxr_executable *e)
     return MLXR_KV_BLOCK * sizeof(int32_t);
 }
 
-static mlxr_status fake_state_create(mlxr_state **out, mlxr_executable *e, size_t n_blocks, size_t n_sequences,
-                                     mlxr_error *er)
+static mlxr_status fake_state_create(mlxr_state **out, mlxr_executable *e, size_t n_blocks,
+                                     size_t n_sequences, mlxr_error *er)
 {
     struct fake_state *s = calloc(1, sizeof *s);
     (void)e;
