@@ -16,7 +16,7 @@
 
 /* The devices compared. Float32 devices differ from mlx-lm by the order of sums alone: the largest difference seen
  * is 1.4e-4 of the logits' standard deviation, a wrong rounding step shows at 1e-3 and above. Products in
- * integers come within 1.1e-3 where tiny models have outliers. */
+ * integers come within 4e-3 where tiny models have outliers. */
 static const struct variant {
     const char *name;
     mlxr_precision precision;
