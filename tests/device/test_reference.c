@@ -472,6 +472,49 @@ static void cancelling_leaves_the_device_usable(void **state)
     }
 }
 
+/* A batch that wants ids alone gets those of the logits it would have got. */
+static void likeliest_ids_are_those_of_the_logits(void **state)
+{
+    static const char *const some[] = {"q4_g32", "gemma2_q4", "f32"};
+
+    (void)state;
+    for (size_t d = 0; d < n_devices; d++) {
+        for (size_t m = 0; m < MLXR_COUNT(some); m++) {
+            enum { N = 5 };
+            static const int32_t ids[N] = {3, 1, 4, 1, 5};
+            static const uint32_t positions[N] = {0, 1, 2, 3, 4}, seqs[N] = {0}, rows[] = {1, 4};
+            mlxr_block_table table = TABLE(some_blocks);
+            mlxr_batch batch = {.n_tokens = N,
+                                .ids = ids,
+                                .positions = positions,
+                                .seqs = seqs,
+                                .tables = &table,
+                                .n_seqs = 1,
+                                .rows = rows,
+                                .n_rows = 2};
+            int32_t likeliest[2], rows_best[2];
+            float *logits;
+            mlxr_error err;
+            fixture f;
+
+            open_fixture(&f, d, some[m]);
+            logits = new_logits(&f, 2);
+            assert_ok(mlxr_run(f.executable, f.state, &batch, NULL, logits, &err), &err);
+            for (size_t i = 0; i < 2; i++) {
+                size_t best = 0;
+                for (size_t k = 1; k < f.V; k++)
+                    if (logits[i * f.V + k] > logits[i * f.V + best]) best = k;
+                rows_best[i] = (int32_t)best;
+            }
+            batch.likeliest = likeliest;
+            assert_ok(mlxr_run(f.executable, f.state, &batch, NULL, logits, &err), &err);
+            assert_memory_equal(likeliest, rows_best, sizeof likeliest);
+            free(logits);
+            close_fixture(&f);
+        }
+    }
+}
+
 /* Bytes the process has from malloc; 0 where that is not told (a sanitizer's own malloc, other systems). */
 static size_t bytes_in_use(void)
 {
@@ -546,6 +589,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(writes_only_wanted_rows),
         cmocka_unit_test(alignment_changes_no_bit),
         cmocka_unit_test(cancelling_leaves_the_device_usable),
+        cmocka_unit_test(likeliest_ids_are_those_of_the_logits),
         cmocka_unit_test(loading_fifty_times_leaks_nothing),
     };
     const char *only = argc > 2 && strcmp(argv[1], "--device") == 0 ? argv[2] : NULL;

@@ -2,6 +2,8 @@
  * hash of all ids the block table leads to. A wrong block, position, order or chunk changes the answer. */
 #include "test.h"
 
+#include <math.h>
+
 #include "engine/engine.h"
 
 enum { VOCAB = 97, CONTEXT = 200 };
@@ -13,6 +15,7 @@ struct fake_device {
     mlxr_program program;
     volatile int cancel;
     int fail_runs, cancel_runs; /* the next so many runs fail, or set the cancel flag half-way */
+    int nan_runs;               /* the next so many give a row with a NaN */
     size_t n_runs, max_tokens, n_decode_first;
 };
 
@@ -102,6 +105,10 @@ static mlxr_status fake_run(mlxr_executable *e, mlxr_state *state, const mlxr_ba
         if (i) assert_true(t > b->rows[i - 1]);
         for (uint32_t p = 0; p <= b->positions[t]; p++) h = hash_step(h, *cell(s, &b->tables[b->seqs[t]], p));
         hash_row(logits + i * VOCAB, h);
+        if (d->nan_runs > 0 && i + 1 == b->n_rows) {
+            logits[i * VOCAB + VOCAB / 2] = NAN;
+            d->nan_runs--;
+        }
     }
     return MLXR_OK;
 }
@@ -402,12 +409,44 @@ static void what_cannot_run_is_refused(void **state)
     mlxr_engine_close(e);
 }
 
+/* Greedy or drawn: a row that is no numbers is an error, nothing has moved, and the step can be tried again. */
+static void a_row_with_a_nan_moves_nothing(void **state)
+{
+    static const int32_t prompt[] = {1, 2, 3};
+
+    (void)state;
+    for (int greedy = 0; greedy < 2; greedy++) {
+        struct fake_device d;
+        mlxr_engine *e;
+        mlxr_sequence *s;
+        const mlxr_step_result *results;
+        size_t n, n_tokens;
+        mlxr_sequence_params params = {.ids = prompt, .n_ids = 3, .max_tokens = 5};
+
+        fake_init(&d);
+        e = open_engine(&d, 32, CONTEXT);
+        params.sampling = mlxr_sampling_default();
+        params.sampling.temperature = greedy ? 0 : 1;
+        assert_ok(mlxr_engine_add(&s, e, &params, &err), &err);
+        d.nan_runs = 1;
+        assert_int_equal(mlxr_engine_step(e, NULL, &results, &n, NULL, &err), MLXR_E_DEVICE);
+        mlxr_sequence_tokens(s, &n_tokens);
+        assert_int_equal(n_tokens, 3);
+        assert_int_equal(mlxr_sequence_n_cached(s), 0);
+        assert_ok(mlxr_engine_step(e, NULL, &results, &n, NULL, &err), &err);
+        assert_int_equal(n, 1);
+        assert_true(results[0].id >= 0);
+        mlxr_engine_close(e);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_together_are_each_alone),
         cmocka_unit_test(the_first_come_is_the_first_served),
         cmocka_unit_test(cancelled_and_failed_steps_can_be_tried_again),
+        cmocka_unit_test(a_row_with_a_nan_moves_nothing),
         cmocka_unit_test(removing_in_any_state_frees_the_blocks),
         cmocka_unit_test(ends),
         cmocka_unit_test(what_cannot_run_is_refused),

@@ -70,8 +70,6 @@ static inline float mlxr_ints_inverse(float scale)
 /* Fills a row from n_cols floats: all instruction sets give the same. */
 typedef void (*mlxr_ints_from_floats_fn)(const mlxr_ints *out, const float *x, size_t n_cols, unsigned group,
                                          mlxr_ints_order order);
-void mlxr_ints_from_floats(const mlxr_ints *out, const float *x, size_t n_cols, unsigned group,
-                           mlxr_ints_order order);
 
 /* What an instruction set has of these. */
 typedef struct mlxr_ints_kernels {

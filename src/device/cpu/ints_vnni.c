@@ -134,7 +134,7 @@ INLINE __m512 load_scales(const uint8_t *p, size_t next, size_t n, mlxr_dtype dt
                           : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)));
     }
     {
-        /* e8m0, halved because the values are doubled: 2^(e - 128), a denormal for e of 0 and 1, NaN for 255. */
+        /* e8m0, halved because the values are doubled: 2^(e - 128), a denormal for e of 0 and 1, infinity for 255. */
         __m128i r[4];
         __m512i e, f;
         UNROLL
