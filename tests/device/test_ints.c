@@ -65,7 +65,7 @@ static void new_work(work *w, const mlxr_ints_kernels *kernels, mlxr_quant q, ml
 {
     new_matrix(w, q, dtype, n_rows, n_cols, random);
     w->k = kernels->find(&w->m);
-    assert_non_null(w->k.linear);
+    assert_non_null(w->k.few);
     assert_int_equal(w->k.group, q.group_size);
     w->scratch = aligned(mlxr_ints_scratch(n_cols, q.group_size));
     for (size_t t = 0; t < MOST_TOKENS; t++) {
@@ -133,7 +133,7 @@ static void check_kernel(const mlxr_ints_kernels *kernels, const char *isa, mlxr
     new_work(w, kernels, q, dtype, n_rows, n_cols, &random);
     for (size_t i = 0; i < MOST_ROWS; i++) bias[i] = uniform(&random);
     a = (mlxr_linear_ints){.m = &w->m, .bias = bias, .x = w->x, .y = w->y, .n_tokens = MOST_TOKENS};
-    w->k.linear(&a, 0, n_rows, w->scratch);
+    mlxr_ints_linear(&w->k, a.n_tokens)(&a, 0, n_rows, w->scratch);
     check_values(w, bias, what);
 
     for (size_t t = 0; t < MOST_TOKENS; t++) again[t] = aligned(n_rows * sizeof(float));
@@ -141,8 +141,8 @@ static void check_kernel(const mlxr_ints_kernels *kernels, const char *isa, mlxr
         for (size_t t = 0; t < MOST_TOKENS; t += cuts[c]) {
             size_t n = MOST_TOKENS - t < cuts[c] ? MOST_TOKENS - t : cuts[c], mid = n_rows * (c + 1) / 7;
             mlxr_linear_ints part = {.m = &w->m, .bias = bias, .x = w->x + t, .y = again + t, .n_tokens = n};
-            w->k.linear(&part, 0, mid, w->scratch);
-            w->k.linear(&part, mid, n_rows, w->scratch);
+            mlxr_ints_linear(&w->k, part.n_tokens)(&part, 0, mid, w->scratch);
+            mlxr_ints_linear(&w->k, part.n_tokens)(&part, mid, n_rows, w->scratch);
         }
         for (size_t t = 0; t < MOST_TOKENS; t++)
             if (memcmp(again[t], w->y[t], n_rows * sizeof(float)) != 0)
@@ -278,7 +278,7 @@ static void check_no_numbers(const mlxr_ints_kernels *k, const char *isa)
         mlxr_linear_ints a = {.m = &w->m, .x = w->x, .y = w->y, .n_tokens = MOST_TOKENS};
         w->values[2][40] = bad[i];
         k->from_floats(&w->x[2], w->values[2], 160, 32, w->k.order);
-        w->k.linear(&a, 0, 9, w->scratch);
+        mlxr_ints_linear(&w->k, a.n_tokens)(&a, 0, 9, w->scratch);
         for (size_t t = 0; t < MOST_TOKENS; t++)
             for (size_t r = 0; r < 9; r++)
                 if (!!isnan(w->y[t][r]) != (t == 2 && (isinf(bad[i]) || isnan(bad[i]))))

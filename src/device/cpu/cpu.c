@@ -222,13 +222,14 @@ static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
     for (size_t j = 0; j < s->n_ops && at < end; j++) {
         const mlxr_matrix *m = &e->base.program->weights[s->ops[j].op->weight].m;
         size_t from = begin > at ? begin - at : 0, to = end - at < m->n_rows ? end - at : m->n_rows;
-        if (from < to && s->ops[j].ints.linear) {
+        if (from < to && s->ops[j].ints.few) {
             mlxr_linear_ints a = {.m = m,
                                   .bias = s->ops[j].vector,
                                   .x = e->ints + s->ops[j].i_ints * e->cap_tokens,
                                   .y = e->y + j * e->cap_tokens,
                                   .n_tokens = s->n_list};
-            s->ops[j].ints.linear(&a, from, to, e->scratch + i_thread * e->scratch_floats);
+            mlxr_ints_linear(&s->ops[j].ints, a.n_tokens)(&a, from, to,
+                                                          e->scratch + i_thread * e->scratch_floats);
         } else if (from < to) {
             mlxr_cpu_linear a = {.m = m,
                                  .bias = s->ops[j].vector,
@@ -251,7 +252,7 @@ static void ints_range(void *arg, size_t begin, size_t end, size_t i_thread)
     (void)i_thread;
     for (size_t j = 0; j < s->n_ops; j++) {
         const cpu_op *c = &s->ops[j];
-        if (!c->ints.linear || c->i_ints < n_done) continue;
+        if (!c->ints.few || c->i_ints < n_done) continue;
         n_done = c->i_ints + 1;
         for (size_t i = begin; i < end; i++) {
             s->d->kernels->ints->from_floats(&e->ints[c->i_ints * e->cap_tokens + i], e->x[i],

@@ -43,7 +43,7 @@ typedef struct cpu_op {
     size_t n_vector;                   /* of RMS_NORM and LAYER_NORM */
     const float *bias;                 /* LAYER_NORM, SHORT_CONV: bias or NULL; GATED_DELTA: bias */
     mlxr_cpu_linear_fn linear;         /* LINEAR */
-    mlxr_ints_kernel ints;             /* LINEAR in integers, where its .linear is set */
+    mlxr_ints_kernel ints;             /* LINEAR in integers, where its .few is set */
     size_t i_ints;                     /* which of the step's kinds of integers it reads */
     size_t i_rope;                     /* ROPE: index into ropes */
     float factor;                      /* SCALE */

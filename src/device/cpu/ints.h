@@ -37,13 +37,19 @@ typedef struct mlxr_linear_ints {
 typedef void (*mlxr_linear_ints_fn)(const mlxr_linear_ints *a, size_t row_begin, size_t row_end,
                                     void *scratch);
 
-/* What a matrix wants of its activations, and the kernel for it. */
+/* What a matrix wants of its activations, and the kernels for it: the same bits from both. */
 typedef struct mlxr_ints_kernel {
-    mlxr_linear_ints_fn linear; /* NULL: none for how m is stored */
+    mlxr_linear_ints_fn few;  /* NULL: none for how m is stored */
+    mlxr_linear_ints_fn many; /* takes scratch, mlxr_ints_scratch */
+    size_t many_from;         /* tokens from which `many` is the faster one */
     mlxr_ints_order order;
     unsigned group;
 } mlxr_ints_kernel;
 
+static inline mlxr_linear_ints_fn mlxr_ints_linear(const mlxr_ints_kernel *k, size_t n_tokens)
+{
+    return n_tokens < k->many_from ? k->few : k->many;
+}
 static inline size_t mlxr_ints_groups(size_t n_cols, unsigned group)
 {
     return mlxr_round_up(n_cols / group, 4);

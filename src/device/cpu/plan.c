@@ -67,7 +67,7 @@ static mlxr_status prepare_linear(cpu_executable *e, cpu_op *c, size_t i, mlxr_e
     size_t scratch;
 
     if (((cpu_device *)e->base.device)->fast && k->ints) c->ints = k->ints->find(&w->m);
-    if (c->ints.linear) {
+    if (c->ints.few) {
         size_t groups = mlxr_ints_groups(w->m.n_cols, c->ints.group), columns = groups * c->ints.group;
         size_t floats = mlxr_ints_scratch(w->m.n_cols, c->ints.group) / sizeof(float) + 1;
         if (groups > e->ints_groups) e->ints_groups = groups;
@@ -276,8 +276,8 @@ static void list_ints(cpu_executable *e)
         size_t n = 0;
         for (size_t j = 0; j < e->steps[i].n; j++) {
             size_t k = 0;
-            if (!ops[j].ints.linear) continue;
-            while (k < j && !(ops[k].ints.linear && ops[k].ints.order == ops[j].ints.order &&
+            if (!ops[j].ints.few) continue;
+            while (k < j && !(ops[k].ints.few && ops[k].ints.order == ops[j].ints.order &&
                               ops[k].ints.group == ops[j].ints.group)) {
                 k++;
             }
