@@ -11,6 +11,14 @@
  * active == 0 before it touches the fields again. A range job may be closed before a slow worker came; a job for
  * every thread waits for joined == n_threads - 1 first.
  *
+ * A split job has a cursor for each thread's share, one word too:
+ *
+ *     63    48 47      24 23       0
+ *    |  job   |   next   |   end    |      in units
+ *
+ * Its thread takes from the front, the others from the back, and whoever comes first in a job makes the word that job's: nobody
+ * leaves a job before every share is taken, so each word is of the job at hand or of the one before.
+ *
  * Whoever waits spins for a while and then parks on a condition. Parking is a store (n_parked, owner_parked)
  * followed by a load of the word; waking is a change of the word followed by a load of that flag; both sequentially
  * consistent, so that one of the two sides sees the other. */
@@ -35,6 +43,13 @@ enum { LOOK_NS = 5 * 1000, YIELD_NS = 50 * 1000 };
 #define JOINED(w)     (((w) >> 16) & 0x7fffu)
 #define GENERATION(w) ((uint32_t)((w) >> 32))
 
+#define CURSOR_BITS 24
+#define CURSOR_MASK (((uint64_t)1 << CURSOR_BITS) - 1)
+
+typedef struct cursor {
+    _Alignas(64) _Atomic uint64_t word;
+} cursor;
+
 typedef struct worker {
     mlxr_pool *pool;
     size_t index;
@@ -53,6 +68,9 @@ struct mlxr_pool {
     mlxr_pool_range_fn range_fn; /* NULL: fn */
     void *arg;
     size_t n, grain;
+    size_t unit;      /* of a split job, whose grain is in units; 0: no split job */
+    uint16_t i_split; /* number of the split job, from 0 again after the last */
+    cursor *cursors;  /* [n_threads] */
 
     size_t n_threads, n_started; /* workers running: n_threads - 1 but while creating */
     pid_t pid;
@@ -92,8 +110,50 @@ static size_t cpus_allowed(void)
     return n > 0 ? (size_t)n : 1;
 }
 
+/* Takes units of thread `of`'s share; false: none is left. */
+static bool take(mlxr_pool *p, size_t of, bool own, size_t *begin, size_t *end)
+{
+    _Atomic uint64_t *at = &p->cursors[of].word;
+    uint64_t word = atomic_load_explicit(at, memory_order_relaxed), taken;
+
+    do {
+        size_t n_units = (p->n + p->unit - 1) / p->unit, next = word >> CURSOR_BITS & CURSOR_MASK;
+        size_t last = word & CURSOR_MASK, n;
+        if ((uint16_t)(word >> (2 * CURSOR_BITS)) != p->i_split) {
+            next = n_units * of / p->n_threads;
+            last = n_units * (of + 1) / p->n_threads;
+        }
+        n = last - next < p->grain ? last - next : p->grain;
+        *begin = own ? next : last - n;
+        *end = *begin + n;
+        if (own)
+            next += n;
+        else
+            last -= n;
+        taken = (uint64_t)p->i_split << (2 * CURSOR_BITS) | (uint64_t)next << CURSOR_BITS | last;
+        if (taken == word) return false;
+    } while (
+        !atomic_compare_exchange_weak_explicit(at, &word, taken, memory_order_relaxed, memory_order_relaxed));
+    return *begin < *end;
+}
+
+static void split_body(mlxr_pool *p, size_t i_thread)
+{
+    for (size_t i = 0; i < p->n_threads; i++) {
+        size_t of = (i_thread + i) % p->n_threads, begin, end;
+        while (take(p, of, i == 0, &begin, &end)) {
+            size_t stop = end * p->unit;
+            p->range_fn(p->arg, begin * p->unit, stop < p->n ? stop : p->n, i_thread);
+        }
+    }
+}
+
 static void job_body(mlxr_pool *p, size_t i_thread)
 {
+    if (p->unit) {
+        split_body(p, i_thread);
+        return;
+    }
     if (!p->range_fn) {
         p->fn(p->arg, i_thread, p->n_threads);
         return;
@@ -213,6 +273,7 @@ void mlxr_pool_run(mlxr_pool *p, mlxr_pool_fn fn, void *arg)
 {
     p->fn = fn;
     p->range_fn = NULL;
+    p->unit = 0;
     p->arg = arg;
     if (p->n_threads == 1) {
         job_body(p, 0);
@@ -238,7 +299,26 @@ void mlxr_pool_for(mlxr_pool *p, size_t n, size_t grain, mlxr_pool_range_fn fn, 
     p->arg = arg;
     p->n = n;
     p->grain = grain;
+    p->unit = 0;
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    job_run(p, 0);
+}
+
+void mlxr_pool_split(mlxr_pool *p, size_t n, size_t unit, size_t grain, mlxr_pool_range_fn fn, void *arg)
+{
+    if (n == 0) return;
+    if (unit == 0) unit = 1;
+    if (p->n_threads == 1 || n <= unit || n / unit >= CURSOR_MASK) {
+        fn(arg, 0, n, 0);
+        return;
+    }
+    p->fn = NULL;
+    p->range_fn = fn;
+    p->arg = arg;
+    p->n = n;
+    p->unit = unit;
+    p->grain = grain > unit ? grain / unit : 1;
+    p->i_split++;
     job_run(p, 0);
 }
 
@@ -295,10 +375,12 @@ mlxr_status mlxr_pool_create(mlxr_pool **out, size_t n_threads, mlxr_error *err)
     p->n_threads = n_threads;
     p->pid = getpid();
     p->workers = mlxr_calloc_array(n_threads, sizeof *p->workers);
+    p->cursors = mlxr_aligned_alloc(n_threads * sizeof *p->cursors);
+    for (size_t i = 0; p->cursors && i < n_threads; i++) atomic_init(&p->cursors[i].word, 0);
     p->has_lock = pthread_mutex_init(&p->lock, NULL) == 0;
     p->has_work = pthread_cond_init(&p->work, NULL) == 0;
     p->has_done = pthread_cond_init(&p->done, NULL) == 0;
-    if (!p->workers || !p->has_lock || !p->has_work || !p->has_done) {
+    if (!p->workers || !p->cursors || !p->has_lock || !p->has_work || !p->has_done) {
         st = mlxr_fail_nomem(err, "pool");
         goto done;
     }
@@ -326,5 +408,6 @@ void mlxr_pool_free(mlxr_pool *p)
         if (p->has_lock) pthread_mutex_destroy(&p->lock);
     }
     free(p->workers);
+    mlxr_aligned_free(p->cursors);
     mlxr_aligned_free(p);
 }

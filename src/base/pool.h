@@ -27,4 +27,15 @@ void mlxr_pool_run(mlxr_pool *pool, mlxr_pool_fn fn, void *arg);
 typedef void (*mlxr_pool_range_fn)(void *arg, size_t begin, size_t end, size_t i_thread);
 void mlxr_pool_for(mlxr_pool *pool, size_t n, size_t grain, mlxr_pool_range_fn fn, void *arg);
 
+/* As mlxr_pool_for, but each thread has a share of its own, [mlxr_pool_share(i), mlxr_pool_share(i + 1)), and takes it in
+ * order, `grain` items at a time: so what it reads lies in a row and can be fetched ahead. A thread that is done takes from
+ * the ends of the others' shares. `unit`: ranges begin at a multiple of it. n / unit below 2^24. */
+void mlxr_pool_split(mlxr_pool *pool, size_t n, size_t unit, size_t grain, mlxr_pool_range_fn fn, void *arg);
+/* Where the share of thread i of n_threads begins; n for i = n_threads. */
+static inline size_t mlxr_pool_share(size_t n, size_t unit, size_t i, size_t n_threads)
+{
+    size_t n_units = (n + unit - 1) / unit, at = n_units * i / n_threads * unit;
+    return at < n ? at : n;
+}
+
 #endif

@@ -58,6 +58,94 @@ static void test_for_covers_every_item_once(void **state)
     free(count);
 }
 
+typedef struct shares {
+    size_t *count, *next; /* next: where a thread's own share goes on */
+    size_t n, unit, n_threads;
+    atomic_int bad;
+} shares;
+
+static void visit_share(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    shares *s = arg;
+    size_t share = mlxr_pool_share(s->n, s->unit, i_thread, s->n_threads);
+    size_t share_end = mlxr_pool_share(s->n, s->unit, i_thread + 1, s->n_threads);
+
+    if (begin >= end || end > s->n || begin % s->unit != 0 || i_thread >= s->n_threads) {
+        atomic_store(&s->bad, 1);
+        return;
+    }
+    if (s->n_threads > 1 && begin >= share && begin < share_end) { /* in order, whole */
+        if (begin != s->next[i_thread] || end > share_end) atomic_store(&s->bad, 1);
+        s->next[i_thread] = end;
+    }
+    for (size_t i = begin; i < end; i++) s->count[i]++;
+}
+
+static void test_split_covers_every_item_once(void **state)
+{
+    static const size_t sizes[] = {1, 2, 7, 64, 65, 1000}, units[] = {1, 4, 16}, grains[] = {1, 16, 50, 2000};
+    size_t count[1000], next[MOST];
+
+    for (size_t n_threads = 1; n_threads <= MOST; n_threads++) {
+        mlxr_pool *p = open_pool(n_threads);
+        for (size_t i = 0; i < MLXR_COUNT(sizes) * MLXR_COUNT(units) * MLXR_COUNT(grains); i++) {
+            size_t unit = units[i / MLXR_COUNT(sizes) % MLXR_COUNT(units)];
+            shares s = {.count = count, .next = next, .n = sizes[i % MLXR_COUNT(sizes)], .unit = unit};
+            s.n_threads = s.n > unit ? n_threads : 1; /* one unit is not shared out */
+            for (size_t t = 0; t < n_threads; t++) next[t] = mlxr_pool_share(s.n, unit, t, n_threads);
+            memset(count, 0, sizeof count);
+            mlxr_pool_split(p, s.n, unit, grains[i / MLXR_COUNT(sizes) / MLXR_COUNT(units)], visit_share, &s);
+            for (size_t k = 0; k < 1000; k++) assert_int_equal(count[k], k < s.n ? 1 : 0);
+            assert_int_equal(atomic_load(&s.bad), 0);
+        }
+        mlxr_pool_split(p, 0, 4, 4, visit_share, NULL);
+        mlxr_pool_free(p);
+    }
+}
+
+typedef struct stalled {
+    atomic_size_t n_done;
+} stalled;
+
+/* Whoever takes item 99 waits until all others are done. */
+static void stall_at_99(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    stalled *s = arg;
+    (void)i_thread;
+    if (begin <= 99 && 99 < end)
+        while (atomic_load(&s->n_done) < 200 - (end - begin)) sched_yield();
+    atomic_fetch_add(&s->n_done, end - begin);
+}
+
+/* A thread that does not come forward holds up nothing but the piece it has. */
+static void test_split_of_a_stalled_thread_is_taken(void **state)
+{
+    for (size_t n_threads = 2; n_threads <= MOST; n_threads++) {
+        mlxr_pool *p = open_pool(n_threads);
+        stalled s = {0};
+        mlxr_pool_split(p, 200, 1, 4, stall_at_99, &s);
+        assert_int_equal(atomic_load(&s.n_done), 200);
+        mlxr_pool_free(p);
+    }
+}
+
+static void count_items(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    atomic_size_t *n = arg;
+    (void)i_thread;
+    atomic_fetch_add_explicit(n, end - begin, memory_order_relaxed);
+}
+
+/* The number of a split job has 16 bits. */
+static void test_split_jobs_beyond_their_numbers(void **state)
+{
+    mlxr_pool *p = open_pool(2);
+    atomic_size_t n = 0;
+    for (size_t i = 0; i < 70000; i++) mlxr_pool_split(p, 6, 1, 1, count_items, &n);
+    assert_int_equal(atomic_load(&n), 6 * 70000);
+    mlxr_pool_free(p);
+}
+
 static void test_for_nothing_calls_nothing(void **state)
 {
     visits v = {0};
@@ -119,7 +207,10 @@ static void run_chain(size_t n_threads, size_t n_steps, useconds_t nap_us)
 
     for (size_t s = 0; s < n_steps; s++) {
         uint64_t *t;
-        mlxr_pool_for(p, N, 2, chain_step, &c);
+        if (s % 2)
+            mlxr_pool_for(p, N, 2, chain_step, &c);
+        else
+            mlxr_pool_split(p, N, 2, 4, chain_step, &c);
         t = c.from;
         c.from = c.to;
         c.to = t;
@@ -231,6 +322,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_for_covers_every_item_once),
         cmocka_unit_test(test_for_nothing_calls_nothing),
+        cmocka_unit_test(test_split_covers_every_item_once),
+        cmocka_unit_test(test_split_of_a_stalled_thread_is_taken),
+        cmocka_unit_test(test_split_jobs_beyond_their_numbers),
         cmocka_unit_test(test_run_reaches_every_thread_once),
         cmocka_unit_test(test_many_barriers),
         cmocka_unit_test(test_wakes_parked_workers),

@@ -99,6 +99,7 @@ typedef struct pass {
     /* The step at hand. */
     const cpu_op *ops;
     size_t n_ops;
+    const cpu_step *step;
     const uint32_t *list; /* its tokens */
     size_t n_list;
 } pass;
@@ -213,11 +214,41 @@ static size_t rows_grain(const pass *s)
 
 /* ---- LINEARS: the rows of all matrices of the step one after the other ---- */
 
+enum { SHARED_BELOW = 12 }; /* tokens; from here on rows are handed out as threads come */
+enum { UNIT = 4 };          /* rows of a thread's share of few tokens begin at a multiple of this */
+
+static mlxr_stream ahead_from(const mlxr_matrix *m, size_t row)
+{
+    size_t scale_bytes = m->scales ? m->n_cols / m->quant.group_size * mlxr_dtype_bits(m->dtype) / 8 : 0;
+
+    return (mlxr_stream){(uintptr_t)m->data + row * m->row_bytes, (uintptr_t)m->scales + row * scale_bytes,
+                         (uintptr_t)m->biases + row * scale_bytes};
+}
+
+/* The first rows that a thread reads in the next step of linears. */
+static mlxr_stream ahead_in_next(const pass *s, size_t i_thread)
+{
+    const cpu_executable *e = s->e;
+    const cpu_step *next = &e->steps[s->step->next];
+    size_t at = mlxr_pool_share(next->n_rows, UNIT, i_thread, mlxr_pool_n_threads(s->d->pool));
+
+    for (size_t j = 0; next != s->step && j < next->n; j++) {
+        const mlxr_matrix *m = &e->base.program->weights[e->ops[next->first + j].op->weight].m;
+        if (at < m->n_rows) return ahead_from(m, at);
+        at -= m->n_rows;
+    }
+    return (mlxr_stream){0};
+}
+
 static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
 {
     const pass *s = arg;
     const cpu_executable *e = s->e;
-    size_t at = 0;
+    size_t at = 0, n_threads = mlxr_pool_n_threads(s->d->pool);
+    size_t share = mlxr_pool_share(s->step->n_rows, UNIT, i_thread, n_threads);
+    size_t share_end = mlxr_pool_share(s->step->n_rows, UNIT, i_thread + 1, n_threads);
+
+    if (begin < share || end > share_end) share_end = end; /* another thread's, or no shares at all */
 
     for (size_t j = 0; j < s->n_ops && at < end; j++) {
         const mlxr_matrix *m = &e->base.program->weights[s->ops[j].op->weight].m;
@@ -228,6 +259,11 @@ static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
                                   .x = e->ints + s->ops[j].i_ints * e->cap_tokens,
                                   .y = e->y + j * e->cap_tokens,
                                   .n_tokens = s->n_list};
+            a.run_end = share_end - at < m->n_rows ? share_end - at : m->n_rows;
+            if (share_end <= at + m->n_rows)
+                a.after = ahead_in_next(s, i_thread);
+            else if (j + 1 < s->n_ops)
+                a.after = ahead_from(&e->base.program->weights[s->ops[j + 1].op->weight].m, 0);
             mlxr_ints_linear(&s->ops[j].ints, a.n_tokens)(&a, from, to,
                                                           e->scratch + i_thread * e->scratch_floats);
         } else if (from < to) {
@@ -265,26 +301,24 @@ static void ints_range(void *arg, size_t begin, size_t end, size_t i_thread)
 static void run_linears(pass *s)
 {
     cpu_executable *e = s->e;
-    size_t n_threads = mlxr_pool_n_threads(s->d->pool), n_rows = 0, grain, least, most, n_cols = 1;
+    size_t n_rows = s->step->n_rows, grain = n_rows / (mlxr_pool_n_threads(s->d->pool) * 8), least, n_cols;
 
     for (size_t i = 0; i < s->n_list; i++) e->x[i] = row_of(s, s->ops[0].op->a, i);
     for (size_t j = 0; j < s->n_ops; j++) {
-        const mlxr_matrix *m = &e->base.program->weights[s->ops[j].op->weight].m;
-        n_rows += m->n_rows;
-        n_cols = m->n_cols;
-        for (size_t i = 0; i < s->n_list; i++) {
-            e->y[j * e->cap_tokens + i] = row_of(s, s->ops[j].op->dst, i);
-        }
+        for (size_t i = 0; i < s->n_list; i++) e->y[j * e->cap_tokens + i] = row_of(s, s->ops[j].op->dst, i);
     }
     if (e->n_ints) mlxr_pool_for(s->d->pool, s->n_list, rows_grain(s), ints_range, s);
-    /* Eight ranges a thread even out what cores are slowed by; below 16K weights the hand-out itself shows, and
-     * above a panel's rows nothing is gained for many tokens. */
-    grain = n_rows / (n_threads * 8);
-    least = s->n_list == 1 ? 16384 / n_cols : 4;
-    most = s->n_list == 1 ? SIZE_MAX / 8 : mlxr_cpu_panel_rows(n_cols);
-    grain = grain < least ? least : grain > most ? most : grain;
-    mlxr_pool_for(s->d->pool, n_rows, mlxr_round_up(grain ? grain : 1, s->n_list == 1 ? 4 : 16),
-                  linears_range, s);
+    /* Eight pieces a thread even out what cores are slowed by. For few tokens a share is read in one go; below 8K weights
+     * the hand-out itself shows. For many, above a panel's rows nothing is gained. */
+    n_cols = e->base.program->weights[s->ops[0].op->weight].m.n_cols;
+    if (s->n_list < SHARED_BELOW) {
+        least = 8192 / n_cols;
+        mlxr_pool_split(s->d->pool, n_rows, UNIT, grain > least ? grain : least, linears_range, s);
+    } else {
+        size_t most = mlxr_cpu_panel_rows(n_cols);
+        grain = grain < 4 ? 4 : grain > most ? most : grain;
+        mlxr_pool_for(s->d->pool, n_rows, mlxr_round_up(grain, 16), linears_range, s);
+    }
 }
 
 /* ---- LOOK ---- */
@@ -564,6 +598,7 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
     for (size_t i = 0; i < e->n_steps; i++) {
         const cpu_step *step = &e->steps[i];
         s->ops = e->ops + step->first;
+        s->step = step;
         s->n_ops = step->n;
         s->list = step->wanted_only ? e->wanted : e->every;
         s->n_list = step->wanted_only ? s->n_wanted : s->n_tokens;

@@ -64,6 +64,8 @@ typedef struct cpu_step {
     cpu_step_kind kind;
     size_t first, n; /* of ops */
     bool wanted_only;
+    size_t n_rows; /* of LINEARS, all together */
+    size_t next;   /* the next step of LINEARS; its own index: there is none */
 } cpu_step;
 
 /* Cosines and sines of this pass's positions, shared by all ROPE with the same frequencies. */

@@ -27,12 +27,19 @@ typedef struct mlxr_ints {
     float *sums;   /* the same */
 } mlxr_ints;
 
+/* Where weights lie that a thread is going to read, to be fetched ahead. Only hints: any address will do. */
+typedef struct mlxr_stream {
+    uintptr_t w, scales, biases; /* w 0: none */
+} mlxr_stream;
+
 typedef struct mlxr_linear_ints {
     const mlxr_matrix *m;
     const float *bias;  /* [n_rows] or NULL */
     const mlxr_ints *x; /* n_tokens rows */
     float *const *y;
     size_t n_tokens;
+    size_t run_end; /* the rows up to here are the same thread's, in order, then comes `after` */
+    mlxr_stream after;
 } mlxr_linear_ints;
 typedef void (*mlxr_linear_ints_fn)(const mlxr_linear_ints *a, size_t row_begin, size_t row_end,
                                     void *scratch);

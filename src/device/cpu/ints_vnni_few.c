@@ -72,8 +72,23 @@ INLINE void few_step(scheme s, const mlxr_linear_ints *a, const uint8_t *w_row, 
 }
 
 /* Weights are read once and in order, but in bursts of three streams, which the hardware's prefetchers follow badly: see
- * linear.inc.h. An address past the end is only a hint. */
-enum { AHEAD_BYTES = 8192, AHEAD_SCALES = 2048 };
+ * linear.inc.h. So each four rows fetch those that the thread reads this many bytes later, in this matrix or the next. */
+enum { AHEAD_BYTES = 8192 };
+
+INLINE mlxr_stream ahead_of(const mlxr_linear_ints *a, size_t row, size_t scale_bytes)
+{
+    const mlxr_matrix *m = a->m;
+    size_t target = row + AHEAD_BYTES / m->row_bytes / 4 * 4 + 4, over;
+
+    if (target < a->run_end) {
+        return (mlxr_stream){(uintptr_t)m->data + target * m->row_bytes,
+                             (uintptr_t)m->scales + target * scale_bytes,
+                             (uintptr_t)m->biases + target * scale_bytes};
+    }
+    over = target - a->run_end;
+    return (mlxr_stream){a->after.w + over * m->row_bytes, a->after.scales + over * scale_bytes,
+                         a->after.biases + over * scale_bytes};
+}
 
 INLINE void prefetch(uintptr_t p, size_t n)
 {
@@ -89,19 +104,18 @@ INLINE void few_rows(scheme s, const mlxr_linear_ints *a, size_t row, size_t n_r
     const uint8_t *w = (const uint8_t *)m->data + row * m->row_bytes;
     const uint8_t *scales = (const uint8_t *)m->scales + row * n_groups * size;
     const uint8_t *biases = m->biases ? (const uint8_t *)m->biases + row * n_groups * size : scales;
-    uintptr_t ahead = (uintptr_t)w + AHEAD_BYTES, ahead_scales = (uintptr_t)scales + AHEAD_SCALES;
-    uintptr_t ahead_biases = (uintptr_t)biases + AHEAD_SCALES;
+    mlxr_stream ahead = ahead_of(a, row, n_groups * size);
     __m512 acc[FEW];
 
     UNROLL
     for (unsigned j = 0; j < n_tok; j++) acc[j] = _mm512_setzero_ps();
     for (size_t step = 0; step < n_whole; step++) {
-        prefetch(ahead, 4 * step_bytes);
-        prefetch(ahead_scales, 16 * size);
-        prefetch(ahead_biases, 16 * size);
-        ahead += 4 * step_bytes;
-        ahead_scales += 16 * size;
-        ahead_biases += 16 * size;
+        prefetch(ahead.w, 4 * step_bytes);
+        prefetch(ahead.scales, 16 * size);
+        prefetch(ahead.biases, 16 * size);
+        ahead.w += 4 * step_bytes;
+        ahead.scales += 16 * size;
+        ahead.biases += 16 * size;
         __m512 scale = load_scales(scales + step * 4 * size, next_scale, 4, s.dtype);
         __m512 bias = s.dtype == MLXR_U8 ? scale
                                          : load_scales(biases + step * 4 * size, next_scale, 4, s.dtype);

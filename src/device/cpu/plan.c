@@ -268,6 +268,19 @@ static void list_steps(cpu_executable *e)
     }
 }
 
+/* How many rows the steps of linears have, and which one follows which. */
+static void count_rows(cpu_executable *e)
+{
+    for (size_t i = e->n_steps, next = SIZE_MAX; i-- > 0;) {
+        cpu_step *s = &e->steps[i];
+        s->next = next == SIZE_MAX ? i : next;
+        if (s->kind != CPU_LINEARS) continue;
+        next = i;
+        for (size_t j = 0; j < s->n; j++)
+            s->n_rows += e->base.program->weights[e->ops[s->first + j].op->weight].m.n_rows;
+    }
+}
+
 /* Linears of one step that read the same kind of integers share them. */
 static void list_ints(cpu_executable *e)
 {
@@ -353,6 +366,7 @@ mlxr_status mlxr_cpu_compile(mlxr_executable **out, mlxr_device *d, const mlxr_p
     if ((st = list_ops(e, err)) != MLXR_OK) goto done;
     list_steps(e);
     list_ints(e);
+    count_rows(e);
     if (((cpu_device *)d)->profile && !mlxr_cpu_profile_create(e)) {
         st = mlxr_fail_nomem(err, "device cpu");
         goto done;
