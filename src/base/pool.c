@@ -2,14 +2,18 @@
  *
  * One word says all about the job at hand, so that a worker joins or stays out in one atomic step:
  *
- *     63        32 31   30      16 15       0
- *    | generation |open|  joined  |  active  |
+ *     63        32 31   30  29      16 15       0
+ *    | generation |open|all|  joined  |  active  |
  *
  * The owner writes the job's fields, then publishes a word with the next generation, open, nobody joined. A worker
  * that sees a generation it has not served joins with a compare-and-swap (joined + 1, active + 1) while the word
  * is open, and only then reads the fields; it leaves with active - 1. The owner clears `open` and waits for
  * active == 0 before it touches the fields again. A range job may be closed before a slow worker came; a job for
- * every thread waits for joined == n_threads - 1 first.
+ * every thread (`all`) waits for joined == n_threads - 1 first.
+ *
+ * When other programs take the cores, more threads are slower than fewer: they take time from each other, and one that loses
+ * its core within a range holds up all. So the owner looks now and then how much of the time it had its core, and lets only as
+ * many threads work as that leaves cores for, until it tries them all again.
  *
  * A split job has a cursor for each thread's share, one word too:
  *
@@ -28,6 +32,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/pool.h"
@@ -36,11 +41,22 @@
  * looks, because what it waits for may be waiting for this very core; then it parks. */
 enum { LOOK_NS = 5 * 1000, YIELD_NS = 50 * 1000 };
 
+/* How long the owner watches; what gap between jobs is its own doing; how long it leaves threads out, at least and at most;
+ * how often these look meanwhile whether they are wanted. */
+enum {
+    WATCH_NS = 20 * 1000 * 1000,
+    GAP_NS = 1000 * 1000,
+    LEAST_OUT_MS = 100,
+    MOST_OUT_MS = 800,
+    NAP_NS = 1000 * 1000
+};
+
 #define ACTIVE_ONE    ((uint64_t)1)
 #define JOINED_ONE    ((uint64_t)1 << 16)
+#define ALL           ((uint64_t)1 << 30)
 #define OPEN          ((uint64_t)1 << 31)
 #define ACTIVE(w)     ((w)&0xffffu)
-#define JOINED(w)     (((w) >> 16) & 0x7fffu)
+#define JOINED(w)     (((w) >> 16) & 0x3fffu)
 #define GENERATION(w) ((uint32_t)((w) >> 32))
 
 #define CURSOR_BITS 24
@@ -61,6 +77,7 @@ struct mlxr_pool {
     atomic_int n_parked;     /* workers that sleep on `work` or are about to */
     atomic_int owner_parked; /* the owner sleeps on `done` or is about to */
     atomic_bool stop;
+    atomic_size_t n_active;          /* threads that work, the first ones */
     _Alignas(64) atomic_size_t next; /* of a range job: the first item nobody has taken */
 
     /* The job: written by the owner while nobody is active. */
@@ -71,6 +88,9 @@ struct mlxr_pool {
     size_t unit;      /* of a split job, whose grain is in units; 0: no split job */
     uint16_t i_split; /* number of the split job, from 0 again after the last */
     cursor *cursors;  /* [n_threads] */
+
+    /* The owner's watch. */
+    uint64_t watch_start, watch_cpu, job_end, try_at, out_ms;
 
     size_t n_threads, n_started; /* workers running: n_threads - 1 but while creating */
     pid_t pid;
@@ -198,13 +218,27 @@ static bool worker_wait(mlxr_pool *p, uint32_t served)
     return !atomic_load(&p->stop);
 }
 
+/* Sleeps while the worker is left out. */
+static void sit_out(const worker *w, uint32_t served)
+{
+    mlxr_pool *p = w->pool;
+
+    while (w->index >= atomic_load_explicit(&p->n_active, memory_order_relaxed) && !atomic_load(&p->stop)) {
+        uint64_t word = atomic_load(&p->word);
+        if (is_job_for(word, served) && (word & ALL)) return;
+        nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+    }
+}
+
 static void *worker_main(void *arg)
 {
     worker *w = arg;
     mlxr_pool *p = w->pool;
     uint32_t served = 0;
 
-    while (worker_wait(p, served)) {
+    for (;;) {
+        sit_out(w, served);
+        if (!worker_wait(p, served)) break;
         uint64_t word = atomic_load(&p->word);
         bool joined = false;
         while (!joined && is_job_for(word, served)) {
@@ -251,13 +285,54 @@ static void owner_wait(mlxr_pool *p, size_t n_join)
     pthread_mutex_unlock(&p->lock);
 }
 
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec t;
+    return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0
+               ? (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec
+               : 0;
+}
+
+/* Before a job: how many threads are to work. */
+static void watch(mlxr_pool *p)
+{
+    uint64_t now = mlxr_now_ns(), wall = now - p->watch_start, cpu;
+    size_t n_active = atomic_load_explicit(&p->n_active, memory_order_relaxed);
+
+    if (now - p->job_end < GAP_NS && wall < WATCH_NS) return;
+    cpu = thread_cpu_ns();
+    if (now - p->job_end < GAP_NS && n_active == p->n_threads) {
+        double share = (double)(cpu - p->watch_cpu) / (double)wall;
+        size_t n = (size_t)((double)p->n_threads * share + 0.3);
+        if (n < p->n_threads) {
+            p->out_ms = p->out_ms == 0 ? LEAST_OUT_MS : p->out_ms < MOST_OUT_MS ? p->out_ms * 2 : MOST_OUT_MS;
+            p->try_at = now + p->out_ms * 1000000;
+            atomic_store(&p->n_active, n > 0 ? n : 1);
+        } else {
+            p->out_ms = 0;
+        }
+    } else if (n_active < p->n_threads && now >= p->try_at) {
+        atomic_store(&p->n_active, p->n_threads);
+    }
+    p->watch_start = now;
+    p->watch_cpu = cpu;
+}
+
+/* Whether the owner does the job at hand alone. */
+static bool alone(mlxr_pool *p)
+{
+    if (p->n_threads == 1) return true;
+    watch(p);
+    return atomic_load_explicit(&p->n_active, memory_order_relaxed) == 1;
+}
+
 static void job_run(mlxr_pool *p, size_t n_join)
 {
     uint64_t word = atomic_load_explicit(&p->word, memory_order_relaxed);
     uint32_t generation = GENERATION(word) + 1;
 
     if (generation == 0) generation = 1; /* 0 is what a new worker has served */
-    atomic_store(&p->word, (uint64_t)generation << 32 | OPEN);
+    atomic_store(&p->word, (uint64_t)generation << 32 | OPEN | (n_join ? ALL : 0));
     if (atomic_load(&p->n_parked) > 0) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->work);
@@ -267,6 +342,7 @@ static void job_run(mlxr_pool *p, size_t n_join)
     if (n_join > 0) owner_wait(p, n_join);
     atomic_fetch_and(&p->word, ~OPEN);
     owner_wait(p, n_join);
+    p->job_end = mlxr_now_ns();
 }
 
 void mlxr_pool_run(mlxr_pool *p, mlxr_pool_fn fn, void *arg)
@@ -286,12 +362,13 @@ void mlxr_pool_for(mlxr_pool *p, size_t n, size_t grain, mlxr_pool_range_fn fn, 
 {
     if (n == 0) return;
     if (grain == 0) grain = 1;
-    if (p->n_threads == 1 || n <= grain) {
+    if (n <= grain || alone(p)) {
         for (size_t begin = 0; begin < n;) {
             size_t end = n - begin < grain ? n : begin + grain;
             fn(arg, begin, end, 0);
             begin = end;
         }
+        if (n > grain && p->n_threads > 1) p->job_end = mlxr_now_ns();
         return;
     }
     p->fn = NULL;
@@ -308,8 +385,9 @@ void mlxr_pool_split(mlxr_pool *p, size_t n, size_t unit, size_t grain, mlxr_poo
 {
     if (n == 0) return;
     if (unit == 0) unit = 1;
-    if (p->n_threads == 1 || n <= unit || n / unit >= CURSOR_MASK) {
+    if (n <= unit || n / unit >= CURSOR_MASK || alone(p)) {
         fn(arg, 0, n, 0);
+        if (n > unit && p->n_threads > 1) p->job_end = mlxr_now_ns();
         return;
     }
     p->fn = NULL;
@@ -372,6 +450,7 @@ mlxr_status mlxr_pool_create(mlxr_pool **out, size_t n_threads, mlxr_error *err)
     atomic_init(&p->owner_parked, 0);
     atomic_init(&p->stop, false);
     atomic_init(&p->next, 0);
+    atomic_init(&p->n_active, n_threads);
     p->n_threads = n_threads;
     p->pid = getpid();
     p->workers = mlxr_calloc_array(n_threads, sizeof *p->workers);

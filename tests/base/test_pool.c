@@ -274,6 +274,45 @@ static void test_default_is_the_cpus_allowed(void **state)
 #endif
 }
 
+#ifdef __linux__
+static void spin_a_little(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    atomic_size_t *n = arg;
+    uint64_t start = mlxr_now_ns();
+    while (mlxr_now_ns() - start < 2000 * (end - begin)) continue;
+    count_items(n, begin, end, i_thread);
+}
+
+/* Four threads on one CPU: after a while the owner works alone; a job for every thread still reaches every thread. */
+static void test_threads_without_cpus_are_left_out(void **state)
+{
+    enum { JOBS = 4000 };
+    cpu_set_t old, one;
+    mlxr_pool *p;
+    atomic_size_t n = 0;
+    each e = {.n_threads = 4};
+    int cpu = 0;
+
+    assert_int_equal(sched_getaffinity(0, sizeof old, &old), 0);
+    while (!CPU_ISSET(cpu, &old)) cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    p = open_pool(4);
+    for (size_t i = 0; i < JOBS; i++) {
+        if (i % 2)
+            mlxr_pool_split(p, 24, 2, 4, spin_a_little, &n);
+        else
+            mlxr_pool_for(p, 24, 2, spin_a_little, &n);
+        if (i % 500 == 0) mlxr_pool_run(p, once, &e);
+    }
+    assert_int_equal(atomic_load(&n), 24 * JOBS);
+    for (size_t k = 0; k < 4; k++) assert_int_equal(e.calls[k], JOBS / 500);
+    mlxr_pool_free(p);
+    assert_int_equal(sched_setaffinity(0, sizeof old, &old), 0);
+}
+#endif
+
 static void test_too_many_threads(void **state)
 {
     mlxr_pool *p = (mlxr_pool *)&p;
@@ -330,6 +369,9 @@ int main(void)
         cmocka_unit_test(test_wakes_parked_workers),
         cmocka_unit_test(test_owner_parks_and_is_woken),
         cmocka_unit_test(test_default_is_the_cpus_allowed),
+#ifdef __linux__
+        cmocka_unit_test(test_threads_without_cpus_are_left_out),
+#endif
         cmocka_unit_test(test_too_many_threads),
         cmocka_unit_test(test_workers_block_signals),
         cmocka_unit_test(test_a_forked_child_can_free),
