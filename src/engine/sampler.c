@@ -15,17 +15,6 @@ struct mlxr_sampler {
     double *weights;              /* [V]: unnormalised probabilities of the candidates */
 };
 
-mlxr_sampling mlxr_sampling_default(void)
-{
-    return (mlxr_sampling){.temperature = 0.8f,
-                           .top_k = 40,
-                           .top_p = 0.9f,
-                           .min_p = 0.0f,
-                           .repeat_penalty = 1.0f,
-                           .repeat_last_n = 64,
-                           .seed = -1};
-}
-
 mlxr_status mlxr_sampler_create(mlxr_sampler **out, size_t vocab_size, mlxr_error *err)
 {
     mlxr_sampler *s = calloc(1, sizeof *s);
@@ -50,29 +39,6 @@ void mlxr_sampler_free(mlxr_sampler *s)
     free(s->candidates);
     free(s->weights);
     free(s);
-}
-
-mlxr_status mlxr_sampling_check(const mlxr_sampling *p, mlxr_error *err)
-{
-    if (!(p->temperature >= 0) || !isfinite(p->temperature))
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "sampling: temperature is %g, wanted 0 or more",
-                         (double)p->temperature);
-    if (p->top_k < 0)
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "sampling: top_k is %d, wanted 0 (off) or more",
-                         p->top_k);
-    if (!(p->top_p >= 0 && p->top_p <= 1))
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "sampling: top_p is %g, wanted 0 to 1",
-                         (double)p->top_p);
-    if (!(p->min_p >= 0 && p->min_p <= 1))
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "sampling: min_p is %g, wanted 0 to 1",
-                         (double)p->min_p);
-    if (!(p->repeat_penalty > 0) || !isfinite(p->repeat_penalty))
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "sampling: repeat_penalty is %g, wanted more than 0",
-                         (double)p->repeat_penalty);
-    if (p->repeat_last_n < -1)
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
-                         "sampling: repeat_last_n is %d, wanted -1 (all) or more", p->repeat_last_n);
-    return MLXR_OK;
 }
 
 /* Two rounds of a 64-bit finalizer over seed and index: counter-based, so a token's number can be had without
@@ -161,21 +127,22 @@ static size_t select_best(mlxr_sampler *s, const float *logits, size_t k)
     return k;
 }
 
-bool mlxr_sampling_is_argmax(const mlxr_sampling *p)
+mlxr_sampler_state mlxr_sampler_state_init(const mlxr_sampling *p)
 {
-    return p->temperature == 0 && (p->repeat_penalty == 1.0f || p->repeat_last_n == 0);
+    return (mlxr_sampler_state){.mu = 2 * (double)p->mirostat_tau};
 }
 
-mlxr_status mlxr_sampler_sample(int32_t *id, mlxr_sampler *s, const mlxr_sampling *p, uint64_t seed,
-                                uint64_t i_token, float *logits, const int32_t *history, size_t n_history,
-                                mlxr_error *err)
+mlxr_status mlxr_sampler_sample(mlxr_sampled *out, mlxr_sampler *s, const mlxr_sampling *p,
+                                const mlxr_draw *draw, mlxr_error *err)
 {
+    int32_t *id = &out->id;
+    float *logits = draw->logits;
     size_t n, best = 0, i;
     double sum = 0, total, left;
     float max;
 
-    *id = -1;
-    penalise(s, p, logits, history, n_history);
+    *out = (mlxr_sampled){.id = -1, .state = draw->state};
+    penalise(s, p, logits, draw->history, draw->n_history);
     for (i = 0; i < s->vocab_size; i++) {
         if (isnan(logits[i]))
             return mlxr_fail(err, MLXR_E_DEVICE, "sampler: the logit of token %zu is not a number", i);
@@ -201,7 +168,7 @@ mlxr_status mlxr_sampler_sample(int32_t *id, mlxr_sampler *s, const mlxr_samplin
     total = 0;
     for (i = 0; i < n; i++)
         total += s->weights[i] = exp((double)(s->candidates[i].logit - max) / (double)p->temperature);
-    left = mlxr_sampler_uniform(seed, i_token) * total;
+    left = mlxr_sampler_uniform(draw->seed, draw->i_token) * total;
     for (i = 0; i + 1 < n; i++) {
         left -= s->weights[i];
         if (left < 0) break;

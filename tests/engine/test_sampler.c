@@ -11,16 +11,21 @@ static int32_t draw(mlxr_sampler *s, mlxr_sampling p, uint64_t seed, uint64_t i,
                     const int32_t *history, size_t n_history)
 {
     float logits[64];
-    int32_t id;
+    mlxr_sampled out;
+    mlxr_draw d = {.logits = logits, .history = history, .n_history = n_history, .seed = seed, .i_token = i};
     assert_true(n <= MLXR_COUNT(logits));
     memcpy(logits, row, n * sizeof *row);
-    assert_ok(mlxr_sampler_sample(&id, s, &p, seed, i, logits, history, n_history, &err), &err);
-    return id;
+    assert_ok(mlxr_sampler_sample(&out, s, &p, &d, &err), &err);
+    return out.id;
 }
 
 static mlxr_sampling plain(float temperature)
 {
-    return (mlxr_sampling){.temperature = temperature, .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64};
+    mlxr_sampling p = mlxr_sampling_default();
+    p.temperature = temperature;
+    p.top_k = 0;
+    p.top_p = 1;
+    return p;
 }
 
 static void greedy_takes_the_lowest_of_equals(void **state)
@@ -191,20 +196,22 @@ static void bad_rows_and_values_are_errors(void **state)
     float row[3] = {1, NAN, 2}, none[3] = {-INFINITY, -INFINITY, -INFINITY};
     mlxr_sampler *s;
     mlxr_sampling p = plain(1);
-    int32_t id;
+    mlxr_sampled out;
+    mlxr_draw d = {.logits = row};
     (void)state;
     assert_ok(mlxr_sampler_create(&s, 3, &err), &err);
-    assert_fails(mlxr_sampler_sample(&id, s, &p, 0, 0, row, NULL, 0, &err), MLXR_E_DEVICE, "token 1", &err);
-    assert_fails(mlxr_sampler_sample(&id, s, &p, 0, 0, none, NULL, 0, &err), MLXR_E_DEVICE, "finite", &err);
+    assert_fails(mlxr_sampler_sample(&out, s, &p, &d, &err), MLXR_E_DEVICE, "token 1", &err);
+    d.logits = none;
+    assert_fails(mlxr_sampler_sample(&out, s, &p, &d, &err), MLXR_E_DEVICE, "finite", &err);
     row[1] = -INFINITY; /* a masked token is never drawn */
     for (uint64_t i = 0; i < 100; i++) assert_int_not_equal(draw(s, p, 1, i, row, 3, NULL, 0), 1);
     mlxr_sampler_free(s);
 
-#define REFUSED(field, value)                                                               \
-    do {                                                                                    \
-        p = mlxr_sampling_default();                                                        \
-        p.field = value;                                                                    \
-        assert_fails(mlxr_sampling_check(&p, &err), MLXR_E_INVALID_ARGUMENT, #field, &err); \
+#define REFUSED(field, value)                                                                  \
+    do {                                                                                       \
+        p = mlxr_sampling_default();                                                           \
+        p.field = value;                                                                       \
+        assert_fails(mlxr_sampling_check(&p, 0, &err), MLXR_E_INVALID_ARGUMENT, #field, &err); \
     } while (0)
     REFUSED(temperature, -1);
     REFUSED(temperature, NAN);
@@ -216,7 +223,7 @@ static void bad_rows_and_values_are_errors(void **state)
     REFUSED(repeat_penalty, 0);
     REFUSED(repeat_last_n, -2);
     p = mlxr_sampling_default();
-    assert_ok(mlxr_sampling_check(&p, &err), &err);
+    assert_ok(mlxr_sampling_check(&p, 0, &err), &err);
 }
 
 int main(void)
