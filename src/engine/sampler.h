@@ -53,7 +53,7 @@ void mlxr_dry_breakers_fill(uint32_t *mask, size_t vocab_size, const mlxr_sampli
 
 /* ---- a draw ---- */
 
-/* Scratch that grows with what options need, from V / 32 floats up; owned by one thread, shared by all its
+/* Scratch that grows with what options need, from V / 64 floats up; owned by one thread, shared by all its
  * sequences. */
 typedef struct mlxr_sampler mlxr_sampler;
 mlxr_status mlxr_sampler_create(mlxr_sampler **out, size_t vocab_size, mlxr_error *err);
