@@ -190,15 +190,53 @@ MLXR_API mlxr_status mlxr_template_render(char **out_text, size_t *out_n, const 
 
 /* ---- runner ----------------------------------------------------------------------------------- */
 
-/* Sampling, with Ollama's names. Fill it with mlxr_sampling_default first: 0 is a real value here. */
+/* Added to one token's logit before everything else: finite, or -INFINITY to forbid the token. */
+typedef struct mlxr_logit_bias {
+    int32_t id;
+    float bias;
+} mlxr_logit_bias;
+
+/* A token and the natural logarithm of its probability, -INFINITY for a probability of 0. */
+typedef struct mlxr_logprob {
+    int32_t id;
+    double logprob;
+} mlxr_logprob;
+
+/* Sampling, with Ollama's names. Fill it with mlxr_sampling_default first: 0 is a real value here. The order in which the
+ * options work and their formulas are in docs/sampling.md. Arrays are borrowed during the call they are given to. */
 typedef struct mlxr_sampling {
-    float temperature;     /* 0: greedy; default 0.8 */
-    int32_t top_k;         /* 0: off; default 40 */
-    float top_p;           /* 1: off; default 0.9 */
-    float min_p;           /* 0: off; default 0 */
-    float repeat_penalty;  /* 1: off; default 1 */
-    int32_t repeat_last_n; /* how many last tokens it looks at, prompt included; -1: all; default 64 */
-    int64_t seed;          /* < 0: a new one each time; default -1 */
+    float temperature; /* 0: greedy; default 0.8 */
+    int32_t top_k;     /* 0: off; default 40 */
+    float top_p;       /* 0 to 1, 1: off; default 0.9 */
+    float min_p;       /* 0 to 1, 0: off; default 0 */
+    float typical_p;   /* 0 to 1, 1: off; default 1 */
+    int32_t min_keep;  /* candidates that typical_p, top_p, min_p and XTC leave at least; default 0, as 1 */
+
+    float repeat_penalty;    /* > 0, 1: off; default 1 */
+    float presence_penalty;  /* 0: off; default 0 */
+    float frequency_penalty; /* 0: off; default 0 */
+    int32_t repeat_last_n;   /* last tokens these look at, prompt included; -1: all; default 64 */
+
+    const mlxr_logit_bias *logit_bias; /* an id that is there twice gets both; default none */
+    size_t n_logit_bias;
+
+    float dry_multiplier;       /* >= 0, 0: off; default 0 */
+    float dry_base;             /* >= 1; default 1.75 */
+    int32_t dry_allowed_length; /* repeated tokens that are not penalised yet; >= 0; default 2 */
+    int32_t dry_penalty_last_n; /* tokens it looks back; 0: off; -1 (default): all */
+    const char *const *dry_sequence_breakers; /* texts; a token that holds one ends a repetition;
+                                               * default newline, colon, double quote, asterisk */
+    size_t n_dry_sequence_breakers;
+
+    float xtc_probability; /* 0 to 1, 0: off; default 0 */
+    float xtc_threshold;   /* 0 to 1, above 0.5 it has no effect; default 0.1 */
+
+    int32_t mirostat;   /* 0: off (default), 1 or 2: in place of top_k, typical_p, top_p, min_p and XTC */
+    float mirostat_tau; /* the surprise aimed at, in bits; >= 0; default 5 */
+    float mirostat_eta; /* how fast it gets there; 0 to 1; default 0.1 */
+
+    int32_t min_tokens; /* no EOS before so many tokens; default 0 */
+    int64_t seed;       /* < 0: a new one each time; default -1 */
 } mlxr_sampling;
 MLXR_API mlxr_sampling mlxr_sampling_default(void);
 

@@ -126,13 +126,13 @@ static mlxr_status answer(const struct generate_options *g, struct output *out, 
     request.ignore_eos = g->ignore_eos;
     request.stop = g->stop.items;
     request.n_stop = g->stop.n;
-    request.sampling = (mlxr_sampling){.temperature = (float)g->temperature,
-                                       .top_k = (int32_t)g->top_k,
-                                       .top_p = (float)g->top_p,
-                                       .min_p = (float)g->min_p,
-                                       .repeat_penalty = (float)g->repeat_penalty,
-                                       .repeat_last_n = (int32_t)g->repeat_last_n,
-                                       .seed = g->seed};
+    request.sampling.temperature = (float)g->temperature;
+    request.sampling.top_k = (int32_t)g->top_k;
+    request.sampling.top_p = (float)g->top_p;
+    request.sampling.min_p = (float)g->min_p;
+    request.sampling.repeat_penalty = (float)g->repeat_penalty;
+    request.sampling.repeat_last_n = (int32_t)g->repeat_last_n;
+    request.sampling.seed = g->seed;
 
     st = mlxr_runner_open(&out->runner, model, &options, err);
     free(cache_dir);

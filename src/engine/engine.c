@@ -16,9 +16,11 @@ struct mlxr_sequence {
     int32_t *eos_ids;
     size_t n_eos;
     mlxr_sampling sampling;
+    mlxr_sampler_state sampler_state;
     uint64_t seed;
     void *ud;
     /* in the batch being built: */
+    mlxr_sampler_state next_state;
     size_t n_in_batch;
     uint32_t i_table;
 };
@@ -169,6 +171,7 @@ static void sequence_free(mlxr_sequence *s)
     free(s->tokens);
     free(s->blocks);
     free(s->eos_ids);
+    mlxr_sampling_clear(&s->sampling);
     free(s);
 }
 
@@ -181,7 +184,7 @@ mlxr_status mlxr_engine_add(mlxr_sequence **out, mlxr_engine *e, const mlxr_sequ
 
     *out = NULL;
     if (n == 0) return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "engine: the prompt has no tokens");
-    if ((st = mlxr_sampling_check(&params->sampling, err)) != MLXR_OK) return st;
+    if ((st = mlxr_sampling_check(&params->sampling, e->program->vocab_size, err)) != MLXR_OK) return st;
     if (n >= e->context_length)
         return mlxr_fail(
             err, MLXR_E_CONTEXT_OVERFLOW,
@@ -196,6 +199,10 @@ mlxr_status mlxr_engine_add(mlxr_sequence **out, mlxr_engine *e, const mlxr_sequ
 
     s = calloc(1, sizeof *s);
     if (!s) return mlxr_fail_nomem(err, "engine: sequence");
+    if ((st = mlxr_sampling_copy(&s->sampling, &params->sampling, err)) != MLXR_OK) {
+        sequence_free(s);
+        return st;
+    }
     room = e->context_length - n;
     s->limit = n + (params->max_tokens >= 0 && (uint64_t)params->max_tokens < room
                         ? (size_t)params->max_tokens
@@ -212,7 +219,7 @@ mlxr_status mlxr_engine_add(mlxr_sequence **out, mlxr_engine *e, const mlxr_sequ
     memcpy(s->tokens, params->ids, n * sizeof *s->tokens);
     if (params->n_eos) memcpy(s->eos_ids, params->eos_ids, params->n_eos * sizeof *s->eos_ids);
     s->n_eos = params->n_eos;
-    s->sampling = params->sampling;
+    s->sampler_state = s->next_state = mlxr_sampler_state_init(&params->sampling);
     s->seed = params->seed;
     s->ud = params->ud;
 
@@ -336,10 +343,18 @@ static bool all_greedy(const mlxr_engine *e, const mlxr_batch *b)
     return b->n_rows > 0;
 }
 
-static mlxr_status sample(mlxr_engine *e, const mlxr_sequence *s, size_t i_row, int32_t *id, mlxr_error *err)
+static mlxr_status sample(mlxr_engine *e, const mlxr_sequence *s, size_t i_row, mlxr_sampled *out,
+                          mlxr_error *err)
 {
-    return mlxr_sampler_sample(id, e->sampler, &s->sampling, s->seed, s->n_tokens - s->n_prompt,
-                               e->logits + i_row * e->program->vocab_size, s->tokens, s->n_tokens, err);
+    const mlxr_draw draw = {.logits = e->logits + i_row * e->program->vocab_size,
+                            .history = s->tokens,
+                            .n_history = s->n_tokens,
+                            .eos_ids = s->eos_ids,
+                            .n_eos = s->n_eos,
+                            .seed = s->seed,
+                            .i_token = s->n_tokens - s->n_prompt,
+                            .state = s->sampler_state};
+    return mlxr_sampler_sample(out, e->sampler, &s->sampling, &draw, err);
 }
 
 mlxr_status mlxr_engine_step(mlxr_engine *e, const volatile int *cancel, const mlxr_step_result **results,
@@ -379,7 +394,10 @@ mlxr_status mlxr_engine_step(mlxr_engine *e, const volatile int *cancel, const m
             st = mlxr_fail(err, MLXR_E_DEVICE,
                            "engine: the logits after token %zu hold a NaN or nothing finite", s->n_tokens);
         } else {
-            st = sample(e, s, i, &r->id, err);
+            mlxr_sampled drawn;
+            st = sample(e, s, i, &drawn, err);
+            r->id = drawn.id;
+            s->next_state = drawn.state;
         }
         if (st != MLXR_OK) return st;
         if (is_eos(s, r->id)) {
@@ -393,7 +411,10 @@ mlxr_status mlxr_engine_step(mlxr_engine *e, const volatile int *cancel, const m
     for (mlxr_sequence *s = e->first; s; s = s->next) s->n_cached += s->n_in_batch;
     for (size_t i = 0; i < b.n_rows; i++) {
         mlxr_step_result *r = &e->results[i];
-        if (r->id >= 0) r->sequence->tokens[r->sequence->n_tokens++] = r->id;
+        if (r->id >= 0) {
+            r->sequence->tokens[r->sequence->n_tokens++] = r->id;
+            r->sequence->sampler_state = r->sequence->next_state;
+        }
         r->sequence->done = r->done;
     }
     *results = e->results;

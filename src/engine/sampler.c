@@ -1,30 +1,9 @@
-/* sampler: see sampler.h. */
-#include "engine/sampler.h"
-
+/* sampler: see sampler.h. The order of the steps is here; the steps are in penalties.c, candidates.c (top_k, draw),
+ * truncate.c and mirostat.c. */
 #include <math.h>
 #include <stdlib.h>
 
-struct candidate {
-    float logit;
-    int32_t id;
-};
-
-struct mlxr_sampler {
-    size_t vocab_size;
-    struct candidate *candidates; /* [V] */
-    double *weights;              /* [V]: unnormalised probabilities of the candidates */
-};
-
-mlxr_sampling mlxr_sampling_default(void)
-{
-    return (mlxr_sampling){.temperature = 0.8f,
-                           .top_k = 40,
-                           .top_p = 0.9f,
-                           .min_p = 0.0f,
-                           .repeat_penalty = 1.0f,
-                           .repeat_last_n = 64,
-                           .seed = -1};
-}
+#include "engine/candidates.h"
 
 mlxr_status mlxr_sampler_create(mlxr_sampler **out, size_t vocab_size, mlxr_error *err)
 {
@@ -33,10 +12,10 @@ mlxr_status mlxr_sampler_create(mlxr_sampler **out, size_t vocab_size, mlxr_erro
     *out = NULL;
     if (s) {
         s->vocab_size = vocab_size;
-        s->candidates = mlxr_malloc_array(vocab_size, sizeof *s->candidates);
-        s->weights = mlxr_malloc_array(vocab_size, sizeof *s->weights);
+        s->n_blocks = vocab_size / MLXR_ROW_BLOCK + (vocab_size % MLXR_ROW_BLOCK != 0);
+        s->block_max = mlxr_malloc_array(s->n_blocks, sizeof *s->block_max);
     }
-    if (!s || !s->candidates || !s->weights) {
+    if (!s || !s->block_max) {
         mlxr_sampler_free(s);
         return mlxr_fail_nomem(err, "sampler");
     }
@@ -47,36 +26,23 @@ mlxr_status mlxr_sampler_create(mlxr_sampler **out, size_t vocab_size, mlxr_erro
 void mlxr_sampler_free(mlxr_sampler *s)
 {
     if (!s) return;
-    free(s->candidates);
-    free(s->weights);
+    free(s->block_max);
+    free(s->keys);
+    free(s->saved);
+    free(s->tally);
+    free(s->matches);
     free(s);
 }
 
-mlxr_status mlxr_sampling_check(const mlxr_sampling *p, mlxr_error *err)
+mlxr_sampler_state mlxr_sampler_state_init(const mlxr_sampling *p)
 {
-    if (!(p->temperature >= 0) || !isfinite(p->temperature))
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "sampling: temperature is %g, wanted 0 or more",
-                         (double)p->temperature);
-    if (p->top_k < 0)
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "sampling: top_k is %d, wanted 0 (off) or more",
-                         p->top_k);
-    if (!(p->top_p >= 0 && p->top_p <= 1))
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "sampling: top_p is %g, wanted 0 to 1",
-                         (double)p->top_p);
-    if (!(p->min_p >= 0 && p->min_p <= 1))
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "sampling: min_p is %g, wanted 0 to 1",
-                         (double)p->min_p);
-    if (!(p->repeat_penalty > 0) || !isfinite(p->repeat_penalty))
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "sampling: repeat_penalty is %g, wanted more than 0",
-                         (double)p->repeat_penalty);
-    if (p->repeat_last_n < -1)
-        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
-                         "sampling: repeat_last_n is %d, wanted -1 (all) or more", p->repeat_last_n);
-    return MLXR_OK;
+    return (mlxr_sampler_state){.mu = 2 * (double)p->mirostat_tau};
 }
 
-/* Two rounds of a 64-bit finalizer over seed and index: counter-based, so a token's number can be had without
- * those before it. */
+/* ---- random numbers ---- */
+
+/* Counter-based: a token's number can be had without those before it. One round of a 64-bit finalizer for the seed, one
+ * for the index. */
 static uint64_t scramble(uint64_t x)
 {
     x ^= x >> 30;
@@ -86,126 +52,91 @@ static uint64_t scramble(uint64_t x)
     return x ^ x >> 31;
 }
 
-double mlxr_sampler_uniform(uint64_t seed, uint64_t index)
+static double uniform(uint64_t seed, uint64_t index, uint64_t stream)
 {
-    uint64_t x = scramble(scramble(seed + 0x9e3779b97f4a7c15u) ^ (index * 0xd1342543de82ef95u + 1));
+    uint64_t x = scramble(scramble(seed + stream) ^ (index * 0xd1342543de82ef95u + 1));
     return (double)(x >> 11) * 0x1p-53;
 }
 
-/* Keskar et al. (CTRL, arXiv 1909.05858): each token counts once however often it occurred. A token already
- * penalised is recognised by the sign bit of its candidate's id, used here as a mark. */
-static void penalise(mlxr_sampler *s, const mlxr_sampling *p, float *logits, const int32_t *history, size_t n)
+double mlxr_sampler_uniform(uint64_t seed, uint64_t index)
 {
-    size_t last = p->repeat_last_n < 0 ? n : (size_t)p->repeat_last_n;
-
-    if (p->repeat_penalty == 1.0f || last == 0) return;
-    if (n > last) {
-        history += n - last;
-        n = last;
-    }
-    for (size_t i = 0; i < n; i++)
-        if (history[i] >= 0 && (size_t)history[i] < s->vocab_size) s->candidates[history[i]].id = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = history[i];
-        if (id < 0 || (size_t)id >= s->vocab_size || s->candidates[id].id < 0) continue;
-        s->candidates[id].id = -1;
-        logits[id] = logits[id] > 0 ? logits[id] / p->repeat_penalty : logits[id] * p->repeat_penalty;
-    }
+    return uniform(seed, index, 0x9e3779b97f4a7c15u);
 }
 
-/* Better first: higher logit, then lower id. */
-static bool better(struct candidate a, struct candidate b)
+double mlxr_sampler_coin(uint64_t seed, uint64_t index)
 {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+    return uniform(scramble(seed + 0xd6e8feb86659fd93u), index, 0xa0761d6478bd642fu);
 }
 
-static int compare(const void *x, const void *y)
+/* ---- the order of the steps ---- */
+
+static mlxr_status nothing_left(const mlxr_sampler *s, const float *row, mlxr_error *err)
 {
-    const struct candidate *a = x, *b = y;
-    return better(*a, *b) ? -1 : better(*b, *a) ? 1 : 0;
+    for (size_t i = 0; i < s->vocab_size; i++)
+        if (isfinite(row[i]))
+            return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
+                             "sampler: mask and logit_bias forbid every token that the model gives");
+    return mlxr_fail(err, MLXR_E_DEVICE, "sampler: no logit is finite");
 }
 
-/* Restores the heap below i; the root is the worst of the kept. */
-static void sift_down(struct candidate *heap, size_t n, size_t i)
+/* Adjusts the row, gathers what top_k or mirostat start from, and puts the row back. *out has n 0 when nothing is
+ * left. */
+static mlxr_status gather(mlxr_candidates *out, mlxr_sampler *s, const mlxr_sampling *p, const mlxr_draw *d,
+                          bool hold_eos, mlxr_error *err)
 {
-    for (;;) {
-        size_t worst = i, l = 2 * i + 1, r = l + 1;
-        struct candidate t;
-        if (l < n && better(heap[worst], heap[l])) worst = l;
-        if (r < n && better(heap[worst], heap[r])) worst = r;
-        if (worst == i) return;
-        t = heap[i];
-        heap[i] = heap[worst];
-        heap[worst] = t;
-        i = worst;
-    }
-}
+    int32_t best = -1;
+    size_t k = p->mirostat ? 0 : (size_t)p->top_k;
+    mlxr_status st;
 
-/* The k best of the row, sorted; returns how many. */
-static size_t select_best(mlxr_sampler *s, const float *logits, size_t k)
-{
-    struct candidate *c = s->candidates;
-    size_t n = s->vocab_size;
-
-    if (k == 0 || k > n) k = n;
-    for (size_t i = 0; i < k; i++) c[i] = (struct candidate){logits[i], (int32_t)i};
-    if (k < n) {
-        for (size_t i = k / 2; i-- > 0;) sift_down(c, k, i);
-        for (size_t i = k; i < n; i++) {
-            if (!(logits[i] > c[0].logit)) continue; /* an equal one has the higher id: it loses */
-            c[0] = (struct candidate){logits[i], (int32_t)i};
-            sift_down(c, k, 0);
-        }
-    }
-    qsort(c, k, sizeof *c, compare);
-    return k;
-}
-
-bool mlxr_sampling_is_argmax(const mlxr_sampling *p)
-{
-    return p->temperature == 0 && (p->repeat_penalty == 1.0f || p->repeat_last_n == 0);
-}
-
-mlxr_status mlxr_sampler_sample(int32_t *id, mlxr_sampler *s, const mlxr_sampling *p, uint64_t seed,
-                                uint64_t i_token, float *logits, const int32_t *history, size_t n_history,
-                                mlxr_error *err)
-{
-    size_t n, best = 0, i;
-    double sum = 0, total, left;
-    float max;
-
-    *id = -1;
-    penalise(s, p, logits, history, n_history);
-    for (i = 0; i < s->vocab_size; i++) {
-        if (isnan(logits[i]))
-            return mlxr_fail(err, MLXR_E_DEVICE, "sampler: the logit of token %zu is not a number", i);
-        if (logits[i] > logits[best]) best = i;
-    }
-    if (!isfinite(logits[best])) return mlxr_fail(err, MLXR_E_DEVICE, "sampler: no logit is finite");
+    *out = (mlxr_candidates){0};
+    if ((st = mlxr_row_adjust(s, p, d, hold_eos, err)) != MLXR_OK) goto done;
+    if ((st = mlxr_row_scan(&best, s, d->logits, d->mask, err)) != MLXR_OK || best < 0) goto done;
     if (p->temperature == 0) {
-        *id = (int32_t)best;
-        return MLXR_OK;
+        if ((st = mlxr_candidates_reserve(s, 1, err)) != MLXR_OK) goto done;
+        s->keys[0] = mlxr_candidate(d->logits[best], best);
+        *out = (mlxr_candidates){.keys = s->keys, .n = 1};
+    } else {
+        st = mlxr_candidates_gather(out, s, d->logits, d->mask, k, err);
     }
+done:
+    mlxr_row_restore(s, d->logits);
+    return st;
+}
 
-    n = select_best(s, logits, (size_t)p->top_k);
-    max = s->candidates[0].logit;
-    for (i = 0; i < n; i++) sum += s->weights[i] = exp((double)(s->candidates[i].logit - max));
-    if (p->top_p < 1) { /* the fewest candidates that hold top_p of the weight, at least one */
-        double want = p->top_p * sum, have = 0;
-        for (i = 0; i < n && (i == 0 || have < want); i++) have += s->weights[i];
-        n = i;
-    }
-    if (p->min_p > 0) /* relative to the best one, whose weight is 1 */
-        while (n > 1 && s->weights[n - 1] < (double)p->min_p) n--;
+mlxr_status mlxr_sampler_candidates(mlxr_candidates *out, mlxr_mirostat *m, mlxr_sampler *s,
+                                    const mlxr_sampling *p, const mlxr_draw *d, mlxr_error *err)
+{
+    bool hold_eos = p->min_tokens > 0 && d->i_token < (uint64_t)p->min_tokens && d->n_eos > 0;
+    mlxr_status st = gather(out, s, p, d, hold_eos, err);
 
-    total = 0;
-    for (i = 0; i < n; i++)
-        total += s->weights[i] = exp((double)(s->candidates[i].logit - max) / (double)p->temperature);
-    left = mlxr_sampler_uniform(seed, i_token) * total;
-    for (i = 0; i + 1 < n; i++) {
-        left -= s->weights[i];
-        if (left < 0) break;
-    }
-    *id = s->candidates[i].id;
+    if (st == MLXR_OK && out->n == 0 && hold_eos) st = gather(out, s, p, d, false, err);
+    if (st != MLXR_OK) return st;
+    if (out->n == 0) return nothing_left(s, d->logits, err);
+    if (out->n == 1 && !p->mirostat) return MLXR_OK;
+    if (p->temperature == 0) return MLXR_OK;
+    if (p->mirostat)
+        mlxr_mirostat_cut(m, out, p, s->vocab_size, d->state.mu);
+    else
+        mlxr_candidates_truncate(out, p, mlxr_sampler_coin(d->seed, d->i_token));
+    return MLXR_OK;
+}
+
+mlxr_status mlxr_sampler_sample(mlxr_sampled *out, mlxr_sampler *s, const mlxr_sampling *p,
+                                const mlxr_draw *draw, mlxr_error *err)
+{
+    mlxr_candidates c;
+    mlxr_mirostat m = {0};
+    uint64_t key;
+    mlxr_status st;
+
+    *out = (mlxr_sampled){.id = -1, .state = draw->state};
+    if ((st = mlxr_sampler_candidates(&c, &m, s, p, draw, err)) != MLXR_OK) return st;
+    key = c.keys[0];
+    if (c.n > 1)
+        key = mlxr_candidates_draw(&c, (double)p->temperature,
+                                   mlxr_sampler_uniform(draw->seed, draw->i_token));
+    out->id = mlxr_candidate_id(key);
+    if (p->mirostat && p->temperature > 0)
+        out->state.mu = mlxr_mirostat_next(&m, p, draw->state.mu, mlxr_candidate_logit(key));
     return MLXR_OK;
 }

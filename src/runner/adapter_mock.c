@@ -94,7 +94,7 @@ static mlxr_status mock_generate(void *context, const mlxr_request *request, con
     size_t n, at = 0, n_word;
     mlxr_status st;
 
-    if ((st = mlxr_sampling_check(&request->sampling, err)) != MLXR_OK) goto done;
+    if ((st = mlxr_sampling_check(&request->sampling, 0, err)) != MLXR_OK) goto done;
     if ((st = user_text(&prompt, request, err)) != MLXR_OK) goto done;
     n = strlen(prompt);
     for (size_t i = 0; (n_word = next_word(prompt + i, n - i)) > 0; i += n_word) stats->prompt_token_count++;

@@ -173,11 +173,12 @@ static void job_init(struct job *j, size_t i, size_t n_prompt, size_t n_new)
 
 static mlxr_sequence_params job_params(struct job *j)
 {
-    return (mlxr_sequence_params){.ids = j->prompt,
-                                  .n_ids = j->n_prompt,
-                                  .max_tokens = (int64_t)j->n_new,
-                                  .sampling = {.top_p = 1, .repeat_penalty = 1},
-                                  .ud = j};
+    return (mlxr_sequence_params){
+        .ids = j->prompt,
+        .n_ids = j->n_prompt,
+        .max_tokens = (int64_t)j->n_new,
+        .sampling = {.top_p = 1, .typical_p = 1, .repeat_penalty = 1, .dry_base = 1},
+        .ud = j};
 }
 
 static void job_add(mlxr_engine *e, struct job *j)
