@@ -90,7 +90,7 @@ struct mlxr_pool {
     cursor *cursors;  /* [n_threads] */
 
     /* The owner's watch. */
-    uint64_t watch_start, watch_cpu, job_end, try_at, out_ms;
+    uint64_t watch_start, watch_cpu, watch_waited, job_end, try_at, out_ms;
 
     size_t n_threads, n_started; /* workers running: n_threads - 1 but while creating */
     pid_t pid;
@@ -265,13 +265,14 @@ static bool job_done(mlxr_pool *p, size_t n_join)
     return ACTIVE(word) == 0 && JOINED(word) >= n_join;
 }
 
-static void owner_wait(mlxr_pool *p, size_t n_join)
+/* How long it slept. */
+static uint64_t owner_wait(mlxr_pool *p, size_t n_join)
 {
     uint64_t start = 0, waited = 0;
 
     while (waited < YIELD_NS) {
         for (int i = 0; i < 64; i++) {
-            if (job_done(p, n_join)) return;
+            if (job_done(p, n_join)) return 0;
             spin_pause();
         }
         if (!start) start = mlxr_now_ns();
@@ -283,6 +284,7 @@ static void owner_wait(mlxr_pool *p, size_t n_join)
     while (!job_done(p, n_join)) pthread_cond_wait(&p->done, &p->lock);
     atomic_store(&p->owner_parked, 0);
     pthread_mutex_unlock(&p->lock);
+    return mlxr_now_ns() - start - waited;
 }
 
 static uint64_t thread_cpu_ns(void)
@@ -302,8 +304,8 @@ static void watch(mlxr_pool *p)
     if (now - p->job_end < GAP_NS && wall < WATCH_NS) return;
     cpu = thread_cpu_ns();
     if (now - p->job_end < GAP_NS && n_active == p->n_threads) {
-        double share = (double)(cpu - p->watch_cpu) / (double)wall;
-        size_t n = (size_t)((double)p->n_threads * share + 0.3);
+        double share = (double)(cpu - p->watch_cpu + p->watch_waited) / (double)wall;
+        size_t n = (size_t)((double)p->n_threads * share + 0.75);
         if (n < p->n_threads) {
             p->out_ms = p->out_ms == 0 ? LEAST_OUT_MS : p->out_ms < MOST_OUT_MS ? p->out_ms * 2 : MOST_OUT_MS;
             p->try_at = now + p->out_ms * 1000000;
@@ -316,6 +318,7 @@ static void watch(mlxr_pool *p)
     }
     p->watch_start = now;
     p->watch_cpu = cpu;
+    p->watch_waited = 0;
 }
 
 /* Whether the owner does the job at hand alone. */
@@ -328,7 +331,7 @@ static bool alone(mlxr_pool *p)
 
 static void job_run(mlxr_pool *p, size_t n_join)
 {
-    uint64_t word = atomic_load_explicit(&p->word, memory_order_relaxed);
+    uint64_t word = atomic_load_explicit(&p->word, memory_order_relaxed), start = mlxr_now_ns(), slept;
     uint32_t generation = GENERATION(word) + 1;
 
     if (generation == 0) generation = 1; /* 0 is what a new worker has served */
@@ -341,8 +344,10 @@ static void job_run(mlxr_pool *p, size_t n_join)
     job_body(p, 0);
     if (n_join > 0) owner_wait(p, n_join);
     atomic_fetch_and(&p->word, ~OPEN);
-    owner_wait(p, n_join);
+    slept = owner_wait(p, n_join);
     p->job_end = mlxr_now_ns();
+    /* Ranges are not all alike: to wait for less than the job itself took is no sign of a lost core. */
+    if (slept * 2 < p->job_end - start) p->watch_waited += slept;
 }
 
 void mlxr_pool_run(mlxr_pool *p, mlxr_pool_fn fn, void *arg)

@@ -621,6 +621,24 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
     return MLXR_OK;
 }
 
+/* ---- the likeliest ids of a batch's rows ---- */
+
+typedef struct ids {
+    const mlxr_cpu_kernels *kernels;
+    const float *logits;
+    size_t n_vocab;
+    int32_t *ids;
+} ids;
+
+static void ids_range(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const ids *a = arg;
+
+    (void)i_thread;
+    for (size_t i = begin; i < end; i++)
+        a->ids[i] = a->kernels->likeliest(a->logits + i * a->n_vocab, a->n_vocab);
+}
+
 static mlxr_status cpu_run(mlxr_executable *base, mlxr_state *state, const mlxr_batch *batch,
                            const volatile int *cancel, float *logits, mlxr_error *err)
 {
@@ -649,6 +667,10 @@ static mlxr_status cpu_run(mlxr_executable *base, mlxr_state *state, const mlxr_
         }
         st = run_pass(&s, cancel, err);
     }
+    if (st == MLXR_OK && batch->likeliest) {
+        ids a = {s.d->kernels, logits, base->program->vocab_size, batch->likeliest};
+        mlxr_pool_for(s.d->pool, batch->n_rows, 1, ids_range, &a);
+    }
     return st;
 }
 
@@ -663,4 +685,5 @@ const mlxr_device_ops mlxr_device_cpu = {
     .state_free = cpu_state_free,
     .run = cpu_run,
     .profile = mlxr_cpu_profile_rows,
+    .fills_likeliest = true,
 };

@@ -14,7 +14,7 @@
         .layer_norm = mlxr_cpu_layer_norm_##suffix, .rope = mlxr_cpu_rope_##suffix, \
         .act_mul = mlxr_cpu_act_mul_##suffix, .add = mlxr_cpu_add_##suffix,         \
         .scale = mlxr_cpu_scale_##suffix, .softcap = mlxr_cpu_softcap_##suffix,     \
-        .mix = mlxr_cpu_mix_##suffix,                                               \
+        .likeliest = mlxr_cpu_likeliest_##suffix, .mix = mlxr_cpu_mix_##suffix,     \
     }
 
 static const mlxr_cpu_kernels baseline = TABLE("baseline", base, NULL);

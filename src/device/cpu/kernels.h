@@ -139,6 +139,8 @@ typedef struct mlxr_cpu_kernels {
     void (*add)(float *y, const float *a, const float *b, size_t n);
     void (*scale)(float *y, const float *a, float factor, size_t n);
     void (*softcap)(float *y, const float *a, float cap, size_t n); /* cap > 0 */
+    /* Index of the largest, of equal ones the first; -1 with a NaN among them or when the largest is not finite. n > 0. */
+    int32_t (*likeliest)(const float *x, size_t n);
     /* y = sum over j < k of w[j] * x[which[j]], in that order */
     void (*mix)(float *y, const float *const *x, const uint32_t *which, const float *w, size_t k, size_t n);
 } mlxr_cpu_kernels;
@@ -158,6 +160,7 @@ typedef struct mlxr_cpu_kernels {
     void mlxr_cpu_add_##isa(float *y, const float *a, const float *b, size_t n);                          \
     void mlxr_cpu_scale_##isa(float *y, const float *a, float factor, size_t n);                          \
     void mlxr_cpu_softcap_##isa(float *y, const float *a, float cap, size_t n);                           \
+    int32_t mlxr_cpu_likeliest_##isa(const float *x, size_t n);                                           \
     void mlxr_cpu_mix_##isa(float *y, const float *const *x, const uint32_t *which, const float *w,       \
                             size_t k, size_t n);
 MLXR_CPU_ISA_DECLARE(base)

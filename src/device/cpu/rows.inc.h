@@ -145,3 +145,41 @@ void EXPORTED(mix)(float *y, const float *const *x, const uint32_t *which, const
     for (; i + V_W <= n; i += V_W) v_store(y + i, mixed(x, which, w, k, i, V_W));
     if (i < n) v_store_n(y + i, mixed(x, which, w, k, i, n - i), n - i);
 }
+
+/* Floats in the order of their values as integers; 0 and -0 are one. Plain loops over integers, which compilers turn into
+ * vectors of any instruction set. */
+INLINE int32_t float_key(float x)
+{
+    int32_t bits;
+    x += 0.0f;
+    memcpy(&bits, &x, sizeof bits);
+    return bits ^ (int32_t)((uint32_t)(bits >> 31) >> 1);
+}
+
+int32_t EXPORTED(likeliest)(const float *x, size_t n)
+{
+    enum { RUN = 1024 };
+    const int32_t infinite = 0x7f800000;
+    int32_t best = INT32_MIN, most = 0;
+    size_t first = 0;
+
+    for (size_t at = 0; at < n; at += RUN) {
+        size_t end = min_size(n, at + RUN);
+        int32_t key = INT32_MIN, magnitude = 0;
+        for (size_t i = at; i < end; i++) {
+            int32_t k = float_key(x[i]), bits;
+            memcpy(&bits, &x[i], sizeof bits);
+            bits &= INT32_MAX;
+            key = k > key ? k : key;
+            magnitude = bits > magnitude ? bits : magnitude;
+        }
+        if (key > best) {
+            best = key;
+            first = at;
+        }
+        most = magnitude > most ? magnitude : most;
+    }
+    if (most > infinite || best >= infinite || best <= float_key(-INFINITY)) return -1;
+    while (float_key(x[first]) != best) first++;
+    return (int32_t)first;
+}
