@@ -4,19 +4,21 @@
  *                                                          mxfp4, nvfp4, mxfp8
  *
  * Weights of about 100 MB of such matrices, one after the other, so that they come from memory; and one of them
- * again and again, so that it comes from a cache. */
+ * again and again, so that it comes from a cache. Where there are kernels in integers, each of them, whatever the
+ * number of tokens from which the device would take it. */
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "device/cpu/kernels.h"
+#include "device/cpu/ints.h"
 
 enum { MOST_TOKENS = 512 };
 
 typedef struct work {
     mlxr_cpu_linear_fn fn;
+    mlxr_linear_ints_fn ints; /* NULL: fn */
     mlxr_matrix *m;
-    size_t n;
     mlxr_cpu_linear a;
+    mlxr_linear_ints b;
     float *scratch;
 } work;
 
@@ -28,8 +30,15 @@ static double fastest(work *w, size_t n)
         uint64_t start = mlxr_now_ns();
         double s;
         for (size_t i = 0; i < n; i++) {
-            w->a.m = &w->m[i];
-            w->fn(&w->a, 0, w->m[i].n_rows, w->scratch);
+            const mlxr_matrix *next = &w->m[i + 1 < n ? i + 1 : 0];
+            w->a.m = w->b.m = &w->m[i];
+            w->b.run_end = next->n_rows;
+            w->b.after = (mlxr_stream){(uintptr_t)next->data, (uintptr_t)next->scales,
+                                       (uintptr_t)next->biases};
+            if (w->ints)
+                w->ints(&w->b, 0, w->m[i].n_rows, w->scratch);
+            else
+                w->fn(&w->a, 0, w->m[i].n_rows, w->scratch);
         }
         s = (double)(mlxr_now_ns() - start) / 1e9;
         all += s;
@@ -44,6 +53,41 @@ static void print(const char *isa, const char *what, work *w, size_t n)
     printf("%-9s %-11s %6.2f GB/s  %6.2f G weights/s  %7.1f GFLOP/s\n", isa, what,
            (double)(mlxr_matrix_bytes(&w->m[0]) * n) / s / 1e9, values / s / 1e9,
            2 * values * (double)w->a.n_tokens / s / 1e9);
+}
+
+static bool print_ints(const mlxr_cpu_kernels *cpu, work *w, size_t n)
+{
+    const mlxr_matrix *m = w->m;
+    const mlxr_ints_kernel k = cpu->ints->find(m);
+    const struct {
+        const char *name;
+        mlxr_linear_ints_fn fn;
+    } all[] = {{"ints few", k.few}, {"ints some", k.some}, {"ints many", k.many}};
+    size_t n_groups = mlxr_ints_groups(m->n_cols, k.group);
+    mlxr_ints x[MOST_TOKENS];
+    float *floats;
+
+    if (!k.few) return true;
+    for (size_t t = 0; t < w->a.n_tokens; t++) {
+        x[t].x = mlxr_aligned_alloc(n_groups * k.group * sizeof(int16_t));
+        x[t].scales = mlxr_aligned_alloc(n_groups * 4 * sizeof(float));
+        x[t].sums = mlxr_aligned_alloc(n_groups * 4 * sizeof(float));
+        if (!x[t].x || !x[t].scales || !x[t].sums) return false;
+        cpu->ints->from_floats(&x[t], w->a.x[t], m->n_cols, k.group, k.order);
+    }
+    floats = w->scratch;
+    w->scratch = mlxr_aligned_alloc(mlxr_ints_scratch(m->n_cols, k.group));
+    if (!w->scratch) return false;
+    w->b = (mlxr_linear_ints){.x = x, .y = w->a.y, .n_tokens = w->a.n_tokens};
+    for (size_t i = 0; i < MLXR_COUNT(all); i++) {
+        w->ints = all[i].fn;
+        if (!w->ints) continue;
+        print(all[i].name, "from memory", w, n);
+        print(all[i].name, "from cache", w, 1);
+    }
+    w->ints = NULL;
+    w->scratch = floats;
+    return true;
 }
 
 int main(int argc, char **argv)
@@ -104,6 +148,7 @@ int main(int argc, char **argv)
         }
         print(k->isa, "from memory", &w, n);
         print(k->isa, "from cache", &w, 1);
+        if (k->ints && !print_ints(k, &w, n)) return 1;
     }
     return 0;
 }

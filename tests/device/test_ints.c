@@ -6,7 +6,7 @@
 #include "device/cpu/ints.h"
 #include "test.h"
 
-enum { MOST_COLS = 1152, MOST_TOKENS = 21, MOST_ROWS = 37 };
+enum { MOST_COLS = 1152, MOST_TOKENS = 21, MOST_ROWS = 53 };
 
 /* A generator of its own: the same numbers everywhere. */
 static uint32_t next_random(uint32_t *state)
@@ -121,7 +121,7 @@ static void check_values(const work *w, const float *bias, const char *what)
 static void check_kernel(const mlxr_ints_kernels *kernels, const char *isa, mlxr_quant q, mlxr_dtype dtype,
                          size_t n_rows, size_t n_cols)
 {
-    static const size_t cuts[] = {1, 4, 11, 12, 20};
+    static const size_t cuts[] = {1, 2, 3, 4, 7, 8, 9, 11, 12, 16, 20, MOST_TOKENS};
     uint32_t random = (uint32_t)(q.bits * 131 + q.group_size + n_cols);
     float bias[MOST_ROWS], *again[MOST_TOKENS];
     char what[128];
@@ -138,15 +138,24 @@ static void check_kernel(const mlxr_ints_kernels *kernels, const char *isa, mlxr
 
     for (size_t t = 0; t < MOST_TOKENS; t++) again[t] = aligned(n_rows * sizeof(float));
     for (size_t c = 0; c < MLXR_COUNT(cuts); c++) {
-        for (size_t t = 0; t < MOST_TOKENS; t += cuts[c]) {
-            size_t n = MOST_TOKENS - t < cuts[c] ? MOST_TOKENS - t : cuts[c], mid = n_rows * (c + 1) / 7;
-            mlxr_linear_ints part = {.m = &w->m, .bias = bias, .x = w->x + t, .y = again + t, .n_tokens = n};
-            mlxr_ints_linear(&w->k, part.n_tokens)(&part, 0, mid, w->scratch);
-            mlxr_ints_linear(&w->k, part.n_tokens)(&part, mid, n_rows, w->scratch);
+        /* The kernel for so many tokens, and each of the three, whatever they are meant for. */
+        const mlxr_linear_ints_fn fns[] = {mlxr_ints_linear(&w->k, cuts[c]), w->k.few, w->k.some, w->k.many};
+        for (size_t f = 0; f < MLXR_COUNT(fns); f++) {
+            size_t mid = n_rows * (c + 1) / (MLXR_COUNT(cuts) + 1);
+            if (!fns[f]) continue;
+            for (size_t t = 0; t < MOST_TOKENS; t++) memset(again[t], 0xff, n_rows * sizeof(float));
+            for (size_t t = 0; t < MOST_TOKENS; t += cuts[c]) {
+                size_t n = MOST_TOKENS - t < cuts[c] ? MOST_TOKENS - t : cuts[c];
+                mlxr_linear_ints part = {
+                    .m = &w->m, .bias = bias, .x = w->x + t, .y = again + t, .n_tokens = n};
+                fns[f](&part, 0, mid, w->scratch);
+                fns[f](&part, mid, n_rows, w->scratch);
+            }
+            for (size_t t = 0; t < MOST_TOKENS; t++)
+                if (memcmp(again[t], w->y[t], n_rows * sizeof(float)) != 0)
+                    fail_msg("%s: token %zu in pieces of %zu by kernel %zu has other bits", what, t, cuts[c],
+                             f);
         }
-        for (size_t t = 0; t < MOST_TOKENS; t++)
-            if (memcmp(again[t], w->y[t], n_rows * sizeof(float)) != 0)
-                fail_msg("%s: token %zu in pieces of %zu has other bits", what, t, cuts[c]);
     }
     for (size_t t = 0; t < MOST_TOKENS; t++) mlxr_aligned_free(again[t]);
     free_work(w);
@@ -182,6 +191,7 @@ static void check_schemes(const mlxr_ints_kernels *k, const char *isa)
                 check_kernel(k, isa, q, dtypes[d], 5, groups[g]);
                 check_kernel(k, isa, q, dtypes[d], 37, groups[g] * 9);
                 check_kernel(k, isa, q, dtypes[d], 18, groups[g] * 8);
+                check_kernel(k, isa, q, dtypes[d], 53, groups[g] * 2);
             }
         }
     }

@@ -214,7 +214,7 @@ static size_t rows_grain(const pass *s)
 
 /* ---- LINEARS: the rows of all matrices of the step one after the other ---- */
 
-enum { SHARED_BELOW = 12 }; /* tokens; from here on rows are handed out as threads come */
+enum { SHARED_BELOW = 17 }; /* tokens; from here on rows are handed out as threads come */
 enum { UNIT = 4 };          /* rows of a thread's share of few tokens begin at a multiple of this */
 
 static mlxr_stream ahead_from(const mlxr_matrix *m, size_t row)

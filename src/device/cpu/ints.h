@@ -14,7 +14,10 @@
 
 #include "device/cpu/kernels.h"
 
-enum { MLXR_INTS_UNIT = 128 }; /* columns whose order within the row of integers is permuted */
+enum {
+    MLXR_INTS_UNIT = 128,      /* columns whose order within the row of integers is permuted */
+    MLXR_INTS_PANEL_ROWS = 32, /* whose weights `many` has at hand at once */
+};
 
 /* The order in which a unit's columns k lie: vector m of 4, int16 lane L of 32.
  * NIBBLES: k = 4 L + m. OCTETS: k = 32 (L / 8) + 8 m + L % 8. */
@@ -44,18 +47,20 @@ typedef struct mlxr_linear_ints {
 typedef void (*mlxr_linear_ints_fn)(const mlxr_linear_ints *a, size_t row_begin, size_t row_end,
                                     void *scratch);
 
-/* What a matrix wants of its activations, and the kernels for it: the same bits from both. */
+/* What a matrix wants of its activations, and the kernels for it: the same bits from all. */
 typedef struct mlxr_ints_kernel {
-    mlxr_linear_ints_fn few;  /* NULL: none for how m is stored */
-    mlxr_linear_ints_fn many; /* takes scratch, mlxr_ints_scratch */
-    size_t many_from;         /* tokens from which `many` is the faster one */
+    mlxr_linear_ints_fn few;     /* NULL: none for how m is stored */
+    mlxr_linear_ints_fn some;    /* NULL: as for few */
+    mlxr_linear_ints_fn many;    /* takes scratch, mlxr_ints_scratch */
+    size_t some_from, many_from; /* tokens from which these are the faster ones */
     mlxr_ints_order order;
     unsigned group;
 } mlxr_ints_kernel;
 
 static inline mlxr_linear_ints_fn mlxr_ints_linear(const mlxr_ints_kernel *k, size_t n_tokens)
 {
-    return n_tokens < k->many_from ? k->few : k->many;
+    if (n_tokens >= k->many_from) return k->many;
+    return n_tokens >= k->some_from && k->some ? k->some : k->few;
 }
 static inline size_t mlxr_ints_groups(size_t n_cols, unsigned group)
 {
@@ -65,7 +70,7 @@ static inline size_t mlxr_ints_groups(size_t n_cols, unsigned group)
 static inline size_t mlxr_ints_scratch(size_t n_cols, unsigned group)
 {
     size_t n_groups = mlxr_ints_groups(n_cols, group);
-    return 16 * (n_groups * group * sizeof(int16_t) + 2 * n_groups * sizeof(float)) + 64;
+    return MLXR_INTS_PANEL_ROWS * (n_groups * group * sizeof(int16_t) + 2 * n_groups * sizeof(float)) + 64;
 }
 
 /* Of a group whose largest magnitude this is: X = round(x / scale). What is not finite has no integers: such a group's

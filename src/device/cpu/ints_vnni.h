@@ -31,10 +31,9 @@ INLINE __m512i load_masked(const uint8_t *p, size_t n_bytes)
     return _mm512_maskz_loadu_epi8(n_bytes >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << n_bytes) - 1, p);
 }
 
-INLINE void unpack4(__m512i w[4], const uint8_t *p, size_t n_bytes, bool whole)
+INLINE void unpack4(__m512i w[4], __m512i v)
 {
     const __m512i low = _mm512_set1_epi16(15);
-    __m512i v = whole ? _mm512_loadu_si512(p) : load_masked(p, n_bytes);
 
     w[0] = _mm512_and_si512(v, low);
     w[1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low);
@@ -43,12 +42,11 @@ INLINE void unpack4(__m512i w[4], const uint8_t *p, size_t n_bytes, bool whole)
 }
 
 /* Twice the values of e2m1. */
-INLINE void unpack_fp4(__m512i w[4], const uint8_t *p, size_t n_bytes, bool whole)
+INLINE void unpack_fp4(__m512i w[4], __m512i v)
 {
     static const int16_t values[32] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12,
                                        0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
     const __m512i table = _mm512_loadu_si512(values);
-    __m512i v = whole ? _mm512_loadu_si512(p) : load_masked(p, n_bytes);
 
     UNROLL
     for (int i = 0; i < 4; i++) /* the index is the low five bits, and the fifth does not matter */
@@ -91,17 +89,49 @@ INLINE void unpack_bits(__m512i w[4], unsigned bits, const uint8_t *p, size_t n_
     }
 }
 
-INLINE void unpack(scheme s, __m512i w[4], const uint8_t *p, size_t n_bytes, bool whole)
+/* Of four bits a value: each int16's four. */
+INLINE void unpack_vector(scheme s, __m512i w[4], __m512i v)
 {
     if (s.dtype == MLXR_U8)
-        unpack_fp4(w, p, n_bytes, whole);
-    else if (s.bits == 4)
-        unpack4(w, p, n_bytes, whole);
+        unpack_fp4(w, v);
+    else
+        unpack4(w, v);
+}
+
+INLINE void unpack(scheme s, __m512i w[4], const uint8_t *p, size_t n_bytes, bool whole)
+{
+    if (s.bits == 4)
+        unpack_vector(s, w, whole ? _mm512_loadu_si512(p) : load_masked(p, n_bytes));
     else
         unpack_bits(w, s.bits, p, n_bytes, whole);
 }
 
-/* ---- scales of four rows and four groups, lane 4 c + r ---- */
+/* ---- scales ---- */
+
+/* e8m0, halved because the values are doubled: 2^(e - 128), a denormal for e of 0 and 1, infinity for 255. */
+INLINE __m512 from_e8m0(__m512i e)
+{
+    __m512i f = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    f = _mm512_mask_sllv_epi32(f, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)),
+                               _mm512_set1_epi32(1 << 21), e);
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(f, _mm512_cmpeq_epu32_mask(e, _mm512_set1_epi32(255)),
+                                                     _mm512_set1_epi32(0x7f800000)));
+}
+
+/* n <= 16 of one row, what is behind them for nothing. */
+INLINE __m512 load_row_scales(const uint8_t *p, size_t n, mlxr_dtype dtype)
+{
+    const __mmask16 there = (__mmask16)((1u << n) - 1);
+
+    if (dtype == MLXR_F32) return _mm512_maskz_loadu_ps(there, p);
+    if (dtype == MLXR_F16) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(there, p));
+    if (dtype == MLXR_BF16)
+        return _mm512_castsi512_ps(
+            _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, p)), 16));
+    return from_e8m0(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(there, p)));
+}
+
+/* Those of four rows and four groups: lane 4 c + r. */
 
 /* Lane 4 r + c to lane 4 c + r. */
 INLINE __m512 across(__m512 v)
@@ -133,20 +163,52 @@ INLINE __m512 load_scales(const uint8_t *p, size_t next, size_t n, mlxr_dtype dt
                           : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)));
     }
     {
-        /* e8m0, halved because the values are doubled: 2^(e - 128), a denormal for e of 0 and 1, infinity for 255. */
         __m128i r[4];
-        __m512i e, f;
         UNROLL
         for (unsigned i = 0; i < 4; i++) r[i] = _mm_maskz_loadu_epi8(there, p + i * next);
-        e = _mm512_cvtepu8_epi32(
-            _mm_unpacklo_epi64(_mm_unpacklo_epi32(r[0], r[1]), _mm_unpacklo_epi32(r[2], r[3])));
-        f = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-        f = _mm512_mask_sllv_epi32(f, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)),
-                                   _mm512_set1_epi32(1 << 21), e);
-        f = _mm512_mask_mov_epi32(f, _mm512_cmpeq_epu32_mask(e, _mm512_set1_epi32(255)),
-                                  _mm512_set1_epi32(0x7f800000));
-        return across(_mm512_castsi512_ps(f));
+        return across(from_e8m0(_mm512_cvtepu8_epi32(
+            _mm_unpacklo_epi64(_mm_unpacklo_epi32(r[0], r[1]), _mm_unpacklo_epi32(r[2], r[3])))));
     }
+}
+
+/* ---- what the kernels for few and for some tokens share ---- */
+
+/* Adds the four int32 of every 128-bit lane of four rows: lane 4 c + r. */
+INLINE __m512i add_across(const __m512i a[4])
+{
+    __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a[0], a[1]), _mm512_unpackhi_epi32(a[0], a[1]));
+    __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(a[2], a[3]), _mm512_unpackhi_epi32(a[2], a[3]));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+
+/* Sums of neighbouring 128-bit lanes of two vectors. */
+INLINE __m512i add_lanes(__m512i a, __m512i b)
+{
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+
+/* Weights are read once and in order, but in bursts of three streams, which the hardware's prefetchers follow badly: see
+ * linear.inc.h. So each four rows fetch those that the thread reads this many bytes later, in this matrix or the next. */
+enum { AHEAD_BYTES = 8192 };
+
+INLINE mlxr_stream ahead_of(const mlxr_linear_ints *a, size_t row, size_t scale_bytes)
+{
+    const mlxr_matrix *m = a->m;
+    size_t target = row + AHEAD_BYTES / m->row_bytes / 4 * 4 + 4, over;
+
+    if (target < a->run_end) {
+        return (mlxr_stream){(uintptr_t)m->data + target * m->row_bytes,
+                             (uintptr_t)m->scales + target * scale_bytes,
+                             (uintptr_t)m->biases + target * scale_bytes};
+    }
+    over = target - a->run_end;
+    return (mlxr_stream){a->after.w + over * m->row_bytes, a->after.scales + over * scale_bytes,
+                         a->after.biases + over * scale_bytes};
+}
+
+INLINE void prefetch(uintptr_t p, size_t n)
+{
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)(p + i));
 }
 
 /* ---- a kernel for every scheme ----
@@ -199,6 +261,7 @@ INLINE __m512 load_scales(const uint8_t *p, size_t next, size_t n, mlxr_dtype dt
 
 /* NULL: none for how m is stored. */
 mlxr_linear_ints_fn mlxr_ints_vnni_few(const mlxr_matrix *m);
+mlxr_linear_ints_fn mlxr_ints_vnni_some(const mlxr_matrix *m);
 mlxr_linear_ints_fn mlxr_ints_vnni_many(const mlxr_matrix *m);
 
 #endif

@@ -6,20 +6,6 @@
 
 enum { FEW = 4 };
 
-/* Adds the four int32 of every 128-bit lane of four rows: lane 4 c + r. */
-INLINE __m512i add_across(const __m512i a[4])
-{
-    __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a[0], a[1]), _mm512_unpackhi_epi32(a[0], a[1]));
-    __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(a[2], a[3]), _mm512_unpackhi_epi32(a[2], a[3]));
-    return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-}
-
-/* Sums of neighbouring 128-bit lanes of two vectors. */
-INLINE __m512i add_lanes(__m512i a, __m512i b)
-{
-    return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
-}
-
 /* The dot products of a step's four groups, of one row, before they are added across. */
 INLINE __m512i step_dot(scheme s, __m512i w[][4], const int16_t *x)
 {
@@ -69,30 +55,6 @@ INLINE void few_step(scheme s, const mlxr_linear_ints *a, const uint8_t *w_row, 
         if (s.dtype != MLXR_U8)
             acc[j] = _mm512_fmadd_ps(bias, _mm512_loadu_ps(a->x[t + j].sums + step * 16), acc[j]);
     }
-}
-
-/* Weights are read once and in order, but in bursts of three streams, which the hardware's prefetchers follow badly: see
- * linear.inc.h. So each four rows fetch those that the thread reads this many bytes later, in this matrix or the next. */
-enum { AHEAD_BYTES = 8192 };
-
-INLINE mlxr_stream ahead_of(const mlxr_linear_ints *a, size_t row, size_t scale_bytes)
-{
-    const mlxr_matrix *m = a->m;
-    size_t target = row + AHEAD_BYTES / m->row_bytes / 4 * 4 + 4, over;
-
-    if (target < a->run_end) {
-        return (mlxr_stream){(uintptr_t)m->data + target * m->row_bytes,
-                             (uintptr_t)m->scales + target * scale_bytes,
-                             (uintptr_t)m->biases + target * scale_bytes};
-    }
-    over = target - a->run_end;
-    return (mlxr_stream){a->after.w + over * m->row_bytes, a->after.scales + over * scale_bytes,
-                         a->after.biases + over * scale_bytes};
-}
-
-INLINE void prefetch(uintptr_t p, size_t n)
-{
-    for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)(p + i));
 }
 
 INLINE void few_rows(scheme s, const mlxr_linear_ints *a, size_t row, size_t n_rows, size_t t, unsigned n_tok)
