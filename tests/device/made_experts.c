@@ -358,12 +358,14 @@ mlxr_program *route_program(const spec *s)
 
 /* ---- running ---- */
 
-session open_session(const char *name, const char *isa, size_t n_threads, const mlxr_program *p)
+session open_session(how h, size_t n_threads, const mlxr_program *p)
 {
-    mlxr_device_options options = {.precision = MLXR_PRECISION_EXACT, .n_threads = n_threads, .isa = isa};
+    mlxr_device_options options = {.precision = h.fast ? MLXR_PRECISION_FAST : MLXR_PRECISION_EXACT,
+                                   .n_threads = n_threads,
+                                   .isa = h.isa};
     session s;
     mlxr_error err;
-    assert_ok(mlxr_device_open(&s.device, name, &options, &err), &err);
+    assert_ok(mlxr_device_open(&s.device, h.device, &options, &err), &err);
     assert_ok(mlxr_device_compile(&s.executable, s.device, p, &err), &err);
     assert_ok(mlxr_state_create(&s.state, s.executable, N_BLOCKS, 1, &err), &err);
     return s;
@@ -409,11 +411,10 @@ float *new_floats(size_t n)
     return v;
 }
 
-float *run_on(const char *device, const char *isa, size_t n_threads, const mlxr_program *p, const spec *sp,
-              size_t n)
+float *run_on(how h, size_t n_threads, const mlxr_program *p, const spec *sp, size_t n)
 {
     float *out = new_floats(n * p->vocab_size);
-    session s = open_session(device, isa, n_threads, p);
+    session s = open_session(h, n_threads, p);
     assert_int_equal(step(&s, sp, 0, n, 1, out), n);
     close_session(&s);
     return out;

@@ -63,6 +63,12 @@ size_t laid_row(const spec *s, bool up, size_t i);
 
 /* ---- running ---- */
 
+/* On which device; isa: NULL where there is no choice. */
+typedef struct how {
+    const char *device, *isa;
+    bool fast;
+} how;
+
 enum { MOST_TOKENS = 1100, N_BLOCKS = MOST_TOKENS / MLXR_KV_BLOCK + 1 };
 
 typedef struct session {
@@ -71,14 +77,13 @@ typedef struct session {
     mlxr_state *state;
 } session;
 
-session open_session(const char *name, const char *isa, size_t n_threads, const mlxr_program *p);
+session open_session(how h, size_t n_threads, const mlxr_program *p);
 void close_session(session *s);
 /* Tokens [from, to), their ids their positions modulo n_ids; the rows of those at a multiple of `every`. */
 size_t step(session *s, const spec *sp, size_t from, size_t to, size_t every, float *logits);
 /* NaN; the caller's. */
 float *new_floats(size_t n);
 /* All n tokens at once; [n, width of the logits], the caller's. */
-float *run_on(const char *device, const char *isa, size_t n_threads, const mlxr_program *p, const spec *sp,
-              size_t n);
+float *run_on(how h, size_t n_threads, const mlxr_program *p, const spec *sp, size_t n);
 
 #endif

@@ -238,6 +238,64 @@ static void test_affine_of_a_real_shape(void **state)
     }
 }
 
+/* Rows that many tokens pass over in parts: of several parts, the last of them short, and more tokens than go together. */
+static void check_parts(const mlxr_cpu_kernels *k, mlxr_quant quant, mlxr_dtype dtype, size_t n_cols)
+{
+    enum { ROWS = 39, TOKENS = 2 * MLXR_CPU_PART_TOKENS + 5, DIFFERENT = 11 };
+    fixture f = make_matrix(quant, dtype, ROWS, n_cols);
+    mlxr_cpu_linear_fn fn = k->linear(&f.m);
+    float *x[MOST_TOKENS], *bias = random_floats(ROWS), *values = random_floats((TOKENS + DIFFERENT) * ROWS);
+    const float *rows[TOKENS];
+    float *y[TOKENS], *scratch;
+    size_t n_scratch = 0;
+    mlxr_cpu_linear a = {.m = &f.m, .bias = bias, .x = rows, .y = y, .n_tokens = 1};
+
+    assert_non_null(fn);
+    assert_true(mlxr_cpu_panel_columns(n_cols) < n_cols);
+    assert_true(mlxr_cpu_linear_scratch(&n_scratch, n_cols));
+    scratch = must_alloc(n_scratch * sizeof *scratch);
+    make_tokens(x, n_cols);
+    for (size_t t = 0; t < DIFFERENT; t++) {
+        rows[0] = x[t];
+        y[0] = values + (TOKENS + t) * ROWS;
+        fn(&a, 0, ROWS, scratch);
+        check_values(&f, bias, x[t], y[0]);
+    }
+    for (size_t t = 0; t < TOKENS; t++) {
+        rows[t] = x[t % DIFFERENT];
+        y[t] = values + t * ROWS;
+    }
+    for (a.n_tokens = 2; a.n_tokens <= TOKENS; a.n_tokens += a.n_tokens < 8 ? 1 : TOKENS - 8) {
+        memset(values, 0xee, TOKENS * ROWS * sizeof *values);
+        fn(&a, 0, ROWS, scratch);
+        for (size_t t = 0; t < a.n_tokens; t++)
+            assert_memory_equal(y[t], values + (TOKENS + t % DIFFERENT) * ROWS, ROWS * sizeof **y);
+    }
+    for (size_t t = 0; t < MOST_TOKENS; t++) free(x[t]);
+    free(bias);
+    free(values);
+    free(scratch);
+    free_matrix(&f);
+}
+
+static void test_long_rows(void **state)
+{
+    static const mlxr_quant dense = {MLXR_QUANT_NONE, 0, 0};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
+        check_parts(k, dense, MLXR_BF16, 4097);
+        check_parts(k, dense, MLXR_F16, 8200);
+        check_parts(k, dense, MLXR_F32, 4128);
+        check_parts(k, (mlxr_quant){MLXR_QUANT_AFFINE, 4, 32}, MLXR_F16, 4096 + 32);
+        check_parts(k, (mlxr_quant){MLXR_QUANT_AFFINE, 3, 64}, MLXR_BF16, 8960);
+        check_parts(k, (mlxr_quant){MLXR_QUANT_AFFINE, 8, 128}, MLXR_F32, 4096 + 128);
+        check_parts(k, (mlxr_quant){MLXR_QUANT_MXFP4, 4, 32}, MLXR_U8, 4096 + 96);
+        check_parts(k, (mlxr_quant){MLXR_QUANT_NVFP4, 4, 16}, MLXR_U8, 4096 + 48);
+        check_parts(k, (mlxr_quant){MLXR_QUANT_MXFP8, 8, 32}, MLXR_U8, 4096 + 32);
+    }
+}
+
 static const mlxr_quant fp_modes[] = {
     {MLXR_QUANT_MXFP4, 4, 32}, {MLXR_QUANT_NVFP4, 4, 16}, {MLXR_QUANT_MXFP8, 8, 32}};
 
@@ -1004,6 +1062,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_affine),
         cmocka_unit_test(test_affine_of_a_real_shape),
+        cmocka_unit_test(test_long_rows),
         cmocka_unit_test(test_fp),
         cmocka_unit_test(test_every_fp_value),
         cmocka_unit_test(test_dense),

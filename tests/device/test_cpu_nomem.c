@@ -123,6 +123,12 @@ static void every_allocation_of_experts_may_fail(void **state)
     p = experts_program(&s, false);
     fail_each(p);
     mlxr_program_free(p);
+    s.stored = (storage){MLXR_QUANT_AFFINE, 4, 32, MLXR_F16};
+    s.D = s.n_ids = 64;
+    s.F = 32;
+    p = experts_program(&s, false);
+    fail_each(p);
+    mlxr_program_free(p);
 }
 
 int main(void)

@@ -6,6 +6,35 @@
 #include "device/made_experts.h"
 #include "test.h"
 
+static const how on_ref = {.device = "ref"};
+
+/* The i-th way of the cpu device here: each instruction set, exact, and those that have them in integers. */
+static bool nth_cpu(size_t i, how *h)
+{
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        size_t n = k->ints ? 2 : 1;
+        *h = (how){"cpu", k->isa, i == 1};
+        if (i < n) return true;
+        i -= n;
+    }
+    return false;
+}
+
+/* 0 is ref. */
+static bool nth_how(size_t i, how *h)
+{
+    *h = on_ref;
+    return i == 0 || nth_cpu(i - 1, h);
+}
+
+/* How far from ref: float32 sums in another order, or 16 bits of each activation. */
+static double tolerance_of(how h)
+{
+    return h.fast ? 2e-4 : 1e-5;
+}
+
 /* Relative to the largest value of a row: sums of values of both signs have no better. */
 static void assert_rows_close(const char *what, const float *got, const double *want, size_t n, size_t width,
                               double tolerance)
@@ -162,7 +191,7 @@ static void ref_equals_double(void **state)
     (void)state;
     for (size_t i = 0; nth_case(i, &s); i++) {
         mlxr_program *p = experts_program(&s, false);
-        float *got = run_on("ref", NULL, 1, p, &s, N);
+        float *got = run_on(on_ref, 1, p, &s, N);
         double *want = calloc(N * s.D, sizeof *want);
         char what[64];
         assert_non_null(want);
@@ -189,7 +218,7 @@ static void layouts_are_the_same_on_ref(void **state)
             float *out;
             s.gate_up = (mlxr_gate_up)layout;
             p = experts_program(&s, false);
-            out = run_on("ref", NULL, 1, p, &s, N);
+            out = run_on(on_ref, 1, p, &s, N);
             if (first) {
                 assert_memory_equal(out, first, N * s.D * sizeof *out);
                 free(out);
@@ -204,31 +233,20 @@ static void layouts_are_the_same_on_ref(void **state)
 
 /* ---- ROUTE ---- */
 
-static void run_route(const char *device, const char *isa, const mlxr_program *p, const spec *s, size_t n,
-                      float *out)
+static void run_route(how h, const mlxr_program *p, const spec *s, size_t n, float *out)
 {
-    session se = open_session(device, isa, 1, p);
+    session se = open_session(h, 1, p);
     assert_int_equal(step(&se, s, 0, n, 1, out), n);
     close_session(&se);
-}
-
-/* i: 0 is ref, then cpu with each of its instruction sets. */
-static bool nth_device(size_t i, const char **device, const char **isa)
-{
-    const mlxr_cpu_kernels *k = i ? mlxr_cpu_kernels_at(i - 1) : NULL;
-
-    *device = i ? "cpu" : "ref";
-    *isa = k ? k->isa : NULL;
-    return i == 0 || k;
 }
 
 static void routes_equal_double(void **state)
 {
     enum { N = 9 };
-    const char *device, *isa;
+    how h;
 
     (void)state;
-    for (size_t i_device = 0; nth_device(i_device, &device, &isa); i_device++) {
+    for (size_t i_how = 0; nth_how(i_how, &h); i_how++) {
         for (size_t E = 1; E <= 64; E += E < 6 ? 1 : 29) {
             for (size_t k = 1; k <= E; k += E < 6 ? 1 : 9) {
                 for (size_t variant = 0; variant < 8; variant++) {
@@ -245,7 +263,7 @@ static void routes_equal_double(void **state)
                     s.scale = variant & 4 ? 0.3f : 1.0f;
                     p = route_program(&s);
                     bind_dense(p, "scores", OF_SCORES + 1000 * variant, 3.0f);
-                    run_route(device, isa, p, &s, N, got);
+                    run_route(h, p, &s, N, got);
                     for (size_t t = 0; t < N; t++) {
                         route_in_double(&s, p, t % s.n_ids, numbers, weights);
                         for (size_t j = 0; j < k; j++) {
@@ -281,10 +299,10 @@ static void routes_have_an_order(void **state)
         {1, 2, 4, 0}, {0, 1, 2, 3}, {3, 4, 1, 0}, {0, 1, 2, 3},
         {1, 4, 2, 0}, {0, 1, 2, 3}, {0, 5, 4, 3}, {5, 0, 1, 2},
     };
-    const char *device, *isa;
+    how h;
 
     (void)state;
-    for (size_t i_device = 0; nth_device(i_device, &device, &isa); i_device++) {
+    for (size_t i_how = 0; nth_how(i_how, &h); i_how++) {
         for (size_t variant = 0; variant < 4; variant++) {
             spec s = plain(E, K, 1, 1);
             float got[N * 2 * K];
@@ -294,7 +312,7 @@ static void routes_have_an_order(void **state)
             s.normalize = variant & 2;
             p = route_program(&s);
             memcpy(floats_of(p, "scores"), scores, sizeof scores);
-            run_route(device, isa, p, &s, N, got);
+            run_route(h, p, &s, N, got);
             for (size_t t = 0; t < N; t++) assert_memory_equal(got + t * 2 * K, want[t], sizeof want[t]);
             /* of equal scores equal weights; of one far above the others all the weight */
             assert_true(got[2 * K + K] == got[2 * K + K + 3] && got[2 * K + K] > 0);
@@ -308,11 +326,11 @@ static void routes_have_an_order(void **state)
 static void numbers_out_of_range_are_harmless(void **state)
 {
     static const float numbers[] = {-1, 3, 1e9f, -1e30f, INFINITY, NAN, 2.9f, -0.5f};
-    const char *device, *isa;
+    how h;
     enum { N = 16 };
 
     (void)state;
-    for (size_t i_device = 0; nth_device(i_device, &device, &isa); i_device++) {
+    for (size_t i_how = 0; nth_how(i_how, &h); i_how++) {
         spec s = plain(3, 2, 24, 10);
         mlxr_program *p = experts_program(&s, true);
         float *route = floats_of(p, "route"), *out;
@@ -320,7 +338,7 @@ static void numbers_out_of_range_are_harmless(void **state)
             route[4 * t] = numbers[t % MLXR_COUNT(numbers)];
             route[4 * t + 1] = numbers[t * 3 % MLXR_COUNT(numbers)];
         }
-        out = run_on(device, isa, 1, p, &s, N);
+        out = run_on(h, 1, p, &s, N);
         for (size_t i = 0; i < N * s.D; i++) assert_true(isfinite(out[i]));
         free(out);
         mlxr_program_free(p);
@@ -341,20 +359,20 @@ static double *to_double(const float *v, size_t n)
 static void cpu_equals_ref(void **state)
 {
     enum { N = 40 };
-    const mlxr_cpu_kernels *k;
+    how h;
     spec s;
 
     (void)state;
     for (size_t i = 0; nth_case(i, &s); i++) {
         mlxr_program *p = experts_program(&s, false);
-        float *ref = run_on("ref", NULL, 1, p, &s, N);
+        float *ref = run_on(on_ref, 1, p, &s, N);
         double *want = to_double(ref, N * s.D);
-        for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
-            float *got = run_on("cpu", k->isa, 1, p, &s, N), *parts = new_floats(N * s.D);
-            session se = open_session("cpu", k->isa, 1, p);
+        for (size_t i_how = 0; nth_cpu(i_how, &h); i_how++) {
+            float *got = run_on(h, 1, p, &s, N), *parts = new_floats(N * s.D);
+            session se = open_session(h, 1, p);
             char what[64];
-            snprintf(what, sizeof what, "%s, case %zu", k->isa, i);
-            assert_rows_close(what, got, want, N, s.D, 1e-5);
+            snprintf(what, sizeof what, "%s%s, case %zu", h.isa, h.fast ? " fast" : "", i);
+            assert_rows_close(what, got, want, N, s.D, tolerance_of(h));
             for (size_t t = 0, n = 1; t < N; t += n, n++) {
                 size_t to = t + n < N ? t + n : N;
                 step(&se, &s, t, to, 1, parts + t * s.D);
@@ -376,6 +394,8 @@ static spec large(size_t i)
     static const spec shapes[] = {
         {.E = 12, .k = 3, .D = 192, .F = 320, .stored = {MLXR_QUANT_AFFINE, 4, 32, MLXR_F16}},
         {.E = 6, .k = 2, .D = 515, .F = 231, .stored = {MLXR_QUANT_NONE, 0, 0, MLXR_BF16}},
+        {.E = 4, .k = 2, .D = 320, .F = 448, .stored = {MLXR_QUANT_AFFINE, 6, 64, MLXR_BF16}},
+        {.E = 9, .k = 4, .D = 288, .F = 224, .stored = {MLXR_QUANT_MXFP4, 4, 32, MLXR_U8}},
     };
     spec s = shapes[i % MLXR_COUNT(shapes)];
     s.n_ids = s.D;
@@ -389,20 +409,20 @@ static spec large(size_t i)
 static void threads_and_company_change_no_bit(void **state)
 {
     enum { N = 90 };
-    const mlxr_cpu_kernels *k;
+    how h;
 
     (void)state;
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < 12; i++) {
         spec s = large(i);
         mlxr_program *p = experts_program(&s, false);
-        float *ref = run_on("ref", NULL, 1, p, &s, 3);
+        float *ref = run_on(on_ref, 1, p, &s, 3);
         double *want = to_double(ref, 3 * s.D);
-        for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
-            float *first = run_on("cpu", k->isa, 1, p, &s, N);
-            assert_rows_close(k->isa, first, want, 3, s.D, 1e-5);
+        for (size_t i_how = 0; nth_cpu(i_how, &h); i_how++) {
+            float *first = run_on(h, 1, p, &s, N);
+            assert_rows_close(h.isa, first, want, 3, s.D, tolerance_of(h));
             for (size_t n_threads = 1; n_threads <= 5; n_threads += n_threads == 2 ? 3 : 1) {
                 float *other = new_floats(N * s.D);
-                session se = open_session("cpu", k->isa, n_threads, p);
+                session se = open_session(h, n_threads, p);
                 step(&se, &s, 0, 60, 1, other);
                 step(&se, &s, 60, 63, 1, other + 60 * s.D);
                 for (size_t t = 63; t < N; t++) step(&se, &s, t, t + 1, 1, other + t * s.D);
@@ -426,16 +446,21 @@ static void passes_and_wanted_rows_change_no_bit(void **state)
     static const size_t every[] = {1, 7, 600};
 
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
-        spec s = plain(i ? 5 : 1, i ? 2 : 1, 40, 36);
+    for (size_t i = 0; i < 6; i++) {
+        spec s = plain(i % 3 ? 5 : 1, i % 3 ? 2 : 1, 40, 36);
         mlxr_program *p;
         float *parts, *whole;
         session se;
-        s.attends = i < 2;
+        if (i >= 3) {
+            s.stored = (storage){MLXR_QUANT_AFFINE, 4, 32, MLXR_BF16};
+            s.D = s.n_ids = 64;
+            s.F = 96;
+        }
+        s.attends = i % 3 < 2;
         p = experts_program(&s, false);
         parts = new_floats(N * s.D);
         whole = new_floats(N * s.D);
-        se = open_session("cpu", NULL, 2, p);
+        se = open_session((how){"cpu", NULL, i >= 3}, 2, p);
         for (size_t t = 0; t < N; t += 20) step(&se, &s, t, t + 20, 1, parts + t * s.D);
         for (size_t j = 0; j < MLXR_COUNT(every); j++) {
             size_t n_rows = step(&se, &s, 0, N, every[j], whole);
@@ -455,25 +480,31 @@ static void passes_and_wanted_rows_change_no_bit(void **state)
 static void nan_stays_with_its_token(void **state)
 {
     enum { N = 24 };
-    const char *device, *isa;
+    how h;
 
     (void)state;
-    for (size_t i_device = 0; nth_device(i_device, &device, &isa); i_device++) {
-        for (size_t first_F = 0; first_F <= 90; first_F += 45) {
+    for (size_t i_how = 0; nth_how(i_how, &h); i_how++) {
+        for (size_t i = 0; i < 6; i++) {
             spec s = plain(4, 2, N, 18);
             mlxr_program *p;
             float *before, *after;
-            s.first_F = first_F;
+            s.first_F = i % 3 * 45;
+            if (i >= 3) {
+                s.stored = (storage){MLXR_QUANT_AFFINE, 4, 32, MLXR_F16};
+                s.D = s.n_ids = 64;
+                s.F = 32;
+                s.first_F = i % 3 * 64;
+            }
             p = experts_program(&s, false);
-            before = run_on(device, isa, 1, p, &s, N);
-            for (size_t i = 0; i < s.E; i++) floats_of(p, "scores")[5 * s.E + i] = NAN;
+            before = run_on(h, 1, p, &s, N);
+            for (size_t j = 0; j < s.E; j++) floats_of(p, "scores")[5 * s.E + j] = NAN;
             floats_of(p, "x")[7 * s.D + 3] = NAN;
-            after = run_on(device, isa, 1, p, &s, N);
+            after = run_on(h, 1, p, &s, N);
             for (size_t t = 0; t < N; t++) {
                 if (t != 5 && t != 7) {
                     assert_memory_equal(before + t * s.D, after + t * s.D, s.D * sizeof *after);
                 } else {
-                    for (size_t i = 0; i < s.D; i++) assert_true(isnan(after[t * s.D + i]));
+                    for (size_t j = 0; j < s.D; j++) assert_true(isnan(after[t * s.D + j]));
                 }
             }
             free(before);

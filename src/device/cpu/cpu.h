@@ -130,6 +130,9 @@ mlxr_status mlxr_cpu_compile(mlxr_executable **out, mlxr_device *d, const mlxr_p
 void mlxr_cpu_executable_free(mlxr_executable *e);
 /* Room for a pass of n_tokens. */
 bool mlxr_cpu_reserve(cpu_executable *e, size_t n_tokens);
+/* n rows of so many padded columns and groups, and the memory they lie in: both the caller's, also when this failed.
+ * No rows are NULL. */
+bool mlxr_cpu_alloc_ints(mlxr_ints **rows, void **memory, size_t n, size_t columns, size_t groups);
 
 /* ---- profile.c: the time of every step, when the device was opened for it ---- */
 

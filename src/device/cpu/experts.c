@@ -16,27 +16,43 @@
 
 #include "device/cpu/cpu.h"
 
+typedef struct stack {
+    const mlxr_matrix *m;      /* [n_experts] */
+    const float *bias;         /* [n_experts, rows] or NULL */
+    mlxr_cpu_linear_fn floats; /* products in float32, or */
+    mlxr_ints_kernel ints;     /* in integers, where its .few is set */
+} stack;
+
 /* An EXPERTS operation, made at compile. */
 struct cpu_mixture {
-    const mlxr_matrix *gate, *up, *down; /* [n_experts]; up is gate unless APART */
-    mlxr_cpu_linear_fn gate_fn, up_fn, down_fn;
-    const float *gate_bias, *up_bias, *down_bias; /* [n_experts, rows] or NULL; up's is gate's unless APART */
-    size_t n_experts, k, F, D;                    /* D: of dst */
+    stack gate, up, down;      /* up is gate unless APART */
+    bool alike;                /* gate and up read the same integers */
+    size_t n_experts, k, F, D; /* D: of dst */
 };
 
 typedef struct group {
     size_t expert, begin, n; /* slots */
 } group;
 
+/* Rows of integers, of the widest matrix that reads such. */
+typedef struct kept_ints {
+    size_t n_kinds, columns, groups; /* 0: none are read */
+    mlxr_ints *rows;
+    void *memory;
+} kept_ints;
+
 /* What the operations share: memory for the largest of them. */
 struct cpu_mixing {
     size_t most_k, most_experts, stride; /* stride: of hidden, for the largest F */
+    size_t most_rows;                    /* of an expert's matrix */
     size_t n_tile;                       /* floats of a thread's tile */
-    size_t n_slots;                      /* there is memory for */
+    size_t n_slots, n_tokens;            /* there is memory for */
     float *hidden;                       /* [slot, stride], zero from F to a multiple of MLXR_CPU_CHUNK */
-    float *tiles;                        /* [n_threads, n_tile] */
+    float *tiles;                        /* [n_threads, most_rows + n_tile]: see thread_tile */
     float **tile_rows;                   /* [n_threads, 2, slot] where a range's results go */
     const float **x, **h;                /* [slot] inputs of the first run, and of the second */
+    kept_ints tokens, hiddens;           /* [kind, token] and [slot]: the same in integers */
+    mlxr_ints *gate_x, *up_x;            /* [slot] of tokens */
     uint32_t *chosen, *place;            /* [token, k] the expert, and the slot */
     size_t *begin;                       /* [n_experts + 1] */
     group *groups;                       /* [n_experts] */
@@ -83,10 +99,11 @@ void mlxr_cpu_route(const cpu_op *c, size_t n_experts, const float *scores, floa
 
 /* ---- compile ---- */
 
-static mlxr_status prepare_stack(cpu_executable *e, mlxr_cpu_linear_fn *fn, const mlxr_op *op, size_t i_op,
+static mlxr_status prepare_stack(cpu_executable *e, stack *s, kept_ints *kept, const mlxr_op *op, size_t i_op,
                                  mlxr_weight_id id, mlxr_error *err)
 {
     const mlxr_weight *w = &e->base.program->weights[id];
+    const cpu_device *d = (const cpu_device *)e->base.device;
     size_t other = mlxr_stack_unlike(w), scratch;
 
     if (other < w->n_experts) {
@@ -95,9 +112,10 @@ static mlxr_status prepare_stack(cpu_executable *e, mlxr_cpu_linear_fn *fn, cons
                          "expert 0 is",
                          i_op, (int)op->i_layer, w->name, w->suffix, other);
     }
-    *fn = ((cpu_device *)e->base.device)->kernels->linear(&w->experts[0]);
-    if (!*fn) {
-        const mlxr_matrix *m = &w->experts[0];
+    s->m = w->experts;
+    s->floats = d->kernels->linear(s->m);
+    if (!s->floats) {
+        const mlxr_matrix *m = s->m;
         return mlxr_fail(err, MLXR_E_UNSUPPORTED,
                          "device cpu: operation %zu (EXPERTS, layer %d): no kernel for %s%s: %s, %u bits in "
                          "groups of %u, %s",
@@ -106,7 +124,22 @@ static mlxr_status prepare_stack(cpu_executable *e, mlxr_cpu_linear_fn *fn, cons
     }
     if (!mlxr_cpu_linear_scratch(&scratch, w->n_cols)) return mlxr_fail_nomem(err, "device cpu");
     if (scratch > e->scratch_floats) e->scratch_floats = scratch;
+    if (w->n_rows > e->mixing->most_rows) e->mixing->most_rows = w->n_rows;
+    if (d->fast && d->kernels->ints) s->ints = d->kernels->ints->find(s->m);
+    if (s->ints.few) {
+        size_t groups = mlxr_ints_groups(w->n_cols, s->ints.group), columns = groups * s->ints.group;
+        scratch = mlxr_ints_scratch(w->n_cols, s->ints.group) / sizeof(float) + 1;
+        if (scratch > e->scratch_floats) e->scratch_floats = scratch;
+        if (groups > kept->groups) kept->groups = groups;
+        if (columns > kept->columns) kept->columns = columns;
+        if (kept->n_kinds == 0) kept->n_kinds = 1;
+    }
     return MLXR_OK;
+}
+
+static bool same_integers(const mlxr_ints_kernel *a, const mlxr_ints_kernel *b)
+{
+    return a->few && b->few && a->order == b->order && a->group == b->group;
 }
 
 /* [n_experts, rows] as floats; *out stays NULL where there is none. */
@@ -137,8 +170,7 @@ mlxr_status mlxr_cpu_prepare_experts(cpu_executable *e, cpu_op *c, size_t i_op, 
     const mlxr_program *p = e->base.program;
     const mlxr_op *op = c->op;
     bool apart = op->u.experts.gate_up == MLXR_GATE_UP_APART;
-    mlxr_weight_id up = apart ? op->u.experts.up : op->u.experts.gate;
-    mlxr_weight_id up_bias = apart ? op->u.experts.up_bias : op->u.experts.gate_bias;
+    struct cpu_mixing *x;
     struct cpu_mixture *m = mlxr_arena_calloc(&e->arena, 1, sizeof *m);
     mlxr_status st;
     size_t stride;
@@ -147,47 +179,67 @@ mlxr_status mlxr_cpu_prepare_experts(cpu_executable *e, cpu_op *c, size_t i_op, 
     if (!m || !e->mixing || !mlxr_add_size(&stride, op->u.experts.width, MLXR_CPU_CHUNK + 16)) {
         return mlxr_fail_nomem(err, "device cpu");
     }
-    m->gate = p->weights[op->u.experts.gate].experts;
-    m->up = p->weights[up].experts;
-    m->down = p->weights[op->u.experts.down].experts;
+    x = e->mixing;
     m->n_experts = p->weights[op->u.experts.gate].n_experts;
     m->k = op->u.experts.k;
     m->F = op->u.experts.width;
     m->D = p->regs[op->dst].width;
-    if ((st = prepare_stack(e, &m->gate_fn, op, i_op, op->u.experts.gate, err)) != MLXR_OK ||
-        (st = prepare_stack(e, &m->up_fn, op, i_op, up, err)) != MLXR_OK ||
-        (st = prepare_stack(e, &m->down_fn, op, i_op, op->u.experts.down, err)) != MLXR_OK ||
-        (st = prepare_bias(e, &m->gate_bias, op, i_op, op->u.experts.gate_bias, err)) != MLXR_OK ||
-        (st = prepare_bias(e, &m->up_bias, op, i_op, up_bias, err)) != MLXR_OK ||
-        (st = prepare_bias(e, &m->down_bias, op, i_op, op->u.experts.down_bias, err)) != MLXR_OK) {
+    if ((st = prepare_stack(e, &m->gate, &x->tokens, op, i_op, op->u.experts.gate, err)) != MLXR_OK ||
+        (st = prepare_stack(e, &m->down, &x->hiddens, op, i_op, op->u.experts.down, err)) != MLXR_OK ||
+        (st = prepare_bias(e, &m->gate.bias, op, i_op, op->u.experts.gate_bias, err)) != MLXR_OK ||
+        (st = prepare_bias(e, &m->down.bias, op, i_op, op->u.experts.down_bias, err)) != MLXR_OK) {
         return st;
     }
+    m->up = m->gate;
+    if (apart && ((st = prepare_stack(e, &m->up, &x->tokens, op, i_op, op->u.experts.up, err)) != MLXR_OK ||
+                  (st = prepare_bias(e, &m->up.bias, op, i_op, op->u.experts.up_bias, err)) != MLXR_OK)) {
+        return st;
+    }
+    m->alike = same_integers(&m->gate.ints, &m->up.ints);
+    if (m->gate.ints.few && m->up.ints.few && !m->alike) x->tokens.n_kinds = 2;
     /* 16 more, so that rows of a power of two do not all fall into the same cache sets. */
     stride = mlxr_round_up(m->F, MLXR_CPU_CHUNK) + 16;
-    if (stride > e->mixing->stride) e->mixing->stride = stride;
-    if (m->k > e->mixing->most_k) e->mixing->most_k = m->k;
-    if (m->n_experts > e->mixing->most_experts) e->mixing->most_experts = m->n_experts;
+    if (stride > x->stride) x->stride = stride;
+    if (m->k > x->most_k) x->most_k = m->k;
+    if (m->n_experts > x->most_experts) x->most_experts = m->n_experts;
     c->mixture = m;
     return MLXR_OK;
 }
 
 /* ---- memory ---- */
 
+static void release_ints(kept_ints *i)
+{
+    free(i->rows);
+    mlxr_aligned_free(i->memory);
+    i->rows = NULL;
+    i->memory = NULL;
+}
+
 void mlxr_cpu_release_experts(cpu_executable *e)
 {
     struct cpu_mixing *x = e->mixing;
 
     if (!x) return;
+    release_ints(&x->tokens);
+    release_ints(&x->hiddens);
     mlxr_aligned_free(x->hidden);
     mlxr_aligned_free(x->tiles);
     free(x->tile_rows);
     free(x->x);
     free(x->h);
+    free(x->gate_x);
+    free(x->up_x);
     free(x->chosen);
     free(x->place);
     free(x->begin);
     free(x->groups);
-    *x = (struct cpu_mixing){.most_k = x->most_k, .most_experts = x->most_experts, .stride = x->stride};
+    *x = (struct cpu_mixing){.most_k = x->most_k,
+                             .most_experts = x->most_experts,
+                             .most_rows = x->most_rows,
+                             .stride = x->stride,
+                             .tokens = x->tokens,
+                             .hiddens = x->hiddens};
 }
 
 static float *aligned_floats(size_t n, size_t width)
@@ -201,30 +253,37 @@ static float *aligned_floats(size_t n, size_t width)
 bool mlxr_cpu_reserve_experts(cpu_executable *e, size_t n_tokens)
 {
     struct cpu_mixing *x = e->mixing;
-    size_t n_threads = mlxr_pool_n_threads(((cpu_device *)e->base.device)->pool), n;
+    size_t n_threads = mlxr_pool_n_threads(((cpu_device *)e->base.device)->pool), n, n_thread;
 
     if (!x) return true;
     /* n_tokens are at most MLXR_CPU_MAX_TOKENS and a stack's experts some thousands: this fits. */
     n = n_tokens * x->most_k;
     x->n_slots = n;
+    x->n_tokens = n_tokens;
     /* 32 rows, gate and up, for a group of every token, or of down for every slot; for a few tokens 2,000 rows. */
     x->n_tile = n_tokens * (x->most_k < 3 ? 3 : x->most_k) * 32;
     if (x->n_tile < 8192) x->n_tile = 8192;
+    if (!mlxr_add_size(&n_thread, x->n_tile, mlxr_round_up(x->most_rows, 16))) return false;
     x->hidden = aligned_floats(n, x->stride);
-    x->tiles = aligned_floats(n_threads, x->n_tile);
+    x->tiles = aligned_floats(n_threads, n_thread);
     x->tile_rows = mlxr_malloc_array(n_threads * 2 * n, sizeof *x->tile_rows);
     x->x = mlxr_malloc_array(n, sizeof *x->x);
     x->h = mlxr_malloc_array(n, sizeof *x->h);
+    x->gate_x = mlxr_malloc_array(n, sizeof *x->gate_x);
+    x->up_x = mlxr_malloc_array(n, sizeof *x->up_x);
     x->chosen = mlxr_malloc_array(n, sizeof *x->chosen);
     x->place = mlxr_malloc_array(n, sizeof *x->place);
     x->begin = mlxr_malloc_array(x->most_experts + 1, sizeof *x->begin);
     x->groups = mlxr_malloc_array(x->most_experts, sizeof *x->groups);
-    if (!x->hidden || !x->tiles || !x->tile_rows || !x->x || !x->h || !x->chosen || !x->place || !x->begin ||
-        !x->groups) {
+    if (!x->hidden || !x->tiles || !x->tile_rows || !x->x || !x->h || !x->gate_x || !x->up_x || !x->chosen ||
+        !x->place || !x->begin || !x->groups) {
         return false; /* the caller releases */
     }
     for (size_t i = 0; i < n; i++) x->h[i] = x->hidden + i * x->stride;
-    return true;
+    return mlxr_cpu_alloc_ints(&x->tokens.rows, &x->tokens.memory, n_tokens * x->tokens.n_kinds,
+                               x->tokens.columns, x->tokens.groups) &&
+           mlxr_cpu_alloc_ints(&x->hiddens.rows, &x->hiddens.memory, n * x->hiddens.n_kinds,
+                               x->hiddens.columns, x->hiddens.groups);
 }
 
 /* ---- a step ---- */
@@ -236,7 +295,8 @@ typedef struct mix {
     mlxr_gate_up gate_up;
     mlxr_cpu_act act;
     const mlxr_cpu_kernels *kernels;
-    const float *const *route; /* [n_tokens] */
+    const float *const *inputs; /* [n_tokens] */
+    const float *const *route;  /* [n_tokens] */
     float *const *dst;
     size_t n_tokens, n_slots, n_groups, n_largest;
     size_t n_rows;   /* of a range */
@@ -244,7 +304,7 @@ typedef struct mix {
 } mix;
 
 /* Sorts by expert, stably; fills groups, place and the first run's inputs. */
-static void sort_slots(mix *s, const float *const *inputs)
+static void sort_slots(mix *s)
 {
     struct cpu_mixing *x = s->x;
     size_t k = s->m->k, n_experts = s->m->n_experts;
@@ -266,8 +326,57 @@ static void sort_slots(mix *s, const float *const *inputs)
     for (size_t i = 0; i < s->n_slots; i++) {
         size_t at = x->begin[x->chosen[i]]++;
         x->place[i] = (uint32_t)at;
-        x->x[at] = inputs[i / k];
+        x->x[at] = s->inputs[i / k];
+        if (x->tokens.n_kinds == 0) continue;
+        x->gate_x[at] = x->tokens.rows[i / k];
+        x->up_x[at] = x->tokens.rows[s->m->alike ? i / k : (x->tokens.n_kinds - 1) * x->n_tokens + i / k];
     }
+}
+
+/* What takes about as long as handing it out, in floats that become integers. */
+enum { INTS_AT_ONCE = 8192 };
+
+static size_t ints_grain(size_t width)
+{
+    return width < INTS_AT_ONCE ? INTS_AT_ONCE / width : 1;
+}
+
+static void tokens_to_ints(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const mix *s = arg;
+    const kept_ints *to = &s->x->tokens;
+    const mlxr_ints_kernel *gate = &s->m->gate.ints, *up = &s->m->up.ints;
+    size_t width = s->m->gate.m->n_cols;
+
+    (void)i_thread;
+    for (size_t t = begin; t < end; t++) {
+        if (gate->few) {
+            s->kernels->ints->from_floats(&to->rows[t], s->inputs[t], width, gate->group, gate->order);
+        }
+        if (up->few && !s->m->alike) {
+            s->kernels->ints->from_floats(&to->rows[(to->n_kinds - 1) * s->x->n_tokens + t], s->inputs[t],
+                                          width, up->group, up->order);
+        }
+    }
+}
+
+static void hiddens_to_ints(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const mix *s = arg;
+    const mlxr_ints_kernel *down = &s->m->down.ints;
+
+    (void)i_thread;
+    for (size_t i = begin; i < end; i++) {
+        s->kernels->ints->from_floats(&s->x->hiddens.rows[i], s->x->h[i], s->m->F, down->group, down->order);
+    }
+}
+
+/* A thread's tile. Before it there is room for as many floats as a matrix has rows: a kernel's y counts from row 0,
+ * which then lies in that room where a range begins later, and is not written. */
+static float *thread_tile(const struct cpu_mixing *x, size_t i_thread)
+{
+    size_t room = mlxr_round_up(x->most_rows, 16);
+    return x->tiles + i_thread * (room + x->n_tile) + room;
 }
 
 static void spread(float **rows, size_t n, float *tile, size_t width)
@@ -275,45 +384,74 @@ static void spread(float **rows, size_t n, float *tile, size_t width)
     for (size_t i = 0; i < n; i++) rows[i] = tile + i * width;
 }
 
+/* Row `row` of an expert's matrix, which the thread is going to read. */
+static mlxr_stream stream_of(const mlxr_matrix *m, size_t row)
+{
+    size_t scales = m->scales ? row * (m->n_cols / m->quant.group_size) * mlxr_dtype_bits(m->dtype) / 8 : 0;
+
+    return (mlxr_stream){(uintptr_t)m->data + row * m->row_bytes, (uintptr_t)m->scales + scales,
+                         (uintptr_t)m->biases + scales};
+}
+
+typedef struct row_range {
+    size_t begin, end;
+    mlxr_stream
+        after; /* what the thread reads then; w 0: the rows that follow these, as good a guess as any */
+} row_range;
+
+/* Rows of a group's expert for its tokens: y[t][row]. */
+static void multiply(const mix *s, const stack *w, const group *g, const float *const *x,
+                     const mlxr_ints *ints, float *const *y, row_range r, size_t i_thread)
+{
+    float *scratch = s->e->scratch + i_thread * s->e->scratch_floats;
+    const mlxr_matrix *m = &w->m[g->expert];
+    const float *bias = w->bias ? w->bias + g->expert * m->n_rows : NULL;
+
+    if (w->ints.few) {
+        mlxr_linear_ints a = {.m = m,
+                              .bias = bias,
+                              .x = ints + g->begin,
+                              .y = y,
+                              .n_tokens = g->n,
+                              .run_end = r.end,
+                              .after = r.after.w ? r.after : stream_of(m, r.end)};
+        mlxr_ints_linear(&w->ints, g->n)(&a, r.begin, r.end, scratch);
+    } else {
+        mlxr_cpu_linear a = {.m = m, .bias = bias, .x = x + g->begin, .y = y, .n_tokens = g->n};
+        w->floats(&a, r.begin, r.end, scratch);
+    }
+}
+
 /* hidden [begin, end) of a group's slots. */
-static void gate_and_up(const mix *s, const group *g, size_t begin, size_t end, size_t i_thread)
+static void gate_and_up(const mix *s, const group *g, size_t begin, size_t end, mlxr_stream after,
+                        size_t i_thread)
 {
     const struct cpu_mixture *m = s->m;
     const struct cpu_mixing *x = s->x;
-    float *tile = x->tiles + i_thread * x->n_tile, *scratch = s->e->scratch + i_thread * s->e->scratch_floats;
+    float *tile = thread_tile(x, i_thread);
     float **gates = x->tile_rows + i_thread * 2 * x->n_slots, **ups = gates + x->n_slots;
-    size_t n = end - begin, gate_rows = m->gate[0].n_rows, padded = mlxr_round_up(m->F, MLXR_CPU_CHUNK);
-    bool interleaved = s->gate_up == MLXR_GATE_UP_INTERLEAVED;
-    bool halves = s->gate_up == MLXR_GATE_UP_HALVES;
-    mlxr_cpu_linear a = {.m = &m->gate[g->expert],
-                         .bias = m->gate_bias ? m->gate_bias + g->expert * gate_rows : NULL,
-                         .x = x->x + g->begin,
-                         .y = gates,
-                         .first = begin,
-                         .n_tokens = g->n};
+    size_t n = end - begin, padded = mlxr_round_up(m->F, MLXR_CPU_CHUNK);
 
-    if (interleaved) {
+    if (s->gate_up == MLXR_GATE_UP_INTERLEAVED) {
         float *up = tile + g->n * 2 * n;
-        spread(gates, g->n, tile, 2 * n);
-        a.first = 2 * begin;
-        m->gate_fn(&a, 2 * begin, 2 * end, scratch);
+        spread(gates, g->n, tile - 2 * begin, 2 * n);
+        multiply(s, &m->gate, g, x->x, x->gate_x, gates, (row_range){2 * begin, 2 * end, after}, i_thread);
         for (size_t t = 0; t < g->n; t++) {
+            const float *both = gates[t] + 2 * begin;
             float *y = x->hidden + (g->begin + t) * x->stride + begin;
-            for (size_t i = 0; i < n; i++) y[i] = gates[t][2 * i], up[i] = gates[t][2 * i + 1];
+            for (size_t i = 0; i < n; i++) y[i] = both[2 * i], up[i] = both[2 * i + 1];
             s->kernels->act_mul(y, y, up, n, s->act);
         }
     } else {
-        size_t from = halves ? m->F + begin : begin;
-        spread(gates, g->n, tile, n);
-        spread(ups, g->n, tile + g->n * n, n);
-        m->gate_fn(&a, begin, end, scratch);
-        a.m = &m->up[g->expert];
-        a.bias = m->up_bias ? m->up_bias + g->expert * m->up[0].n_rows : NULL;
-        a.y = ups;
-        a.first = from;
-        m->up_fn(&a, from, from + n, scratch);
+        size_t from = s->gate_up == MLXR_GATE_UP_HALVES ? m->F + begin : begin;
+        spread(gates, g->n, tile - begin, n);
+        spread(ups, g->n, tile + g->n * n - from, n);
+        multiply(s, &m->gate, g, x->x, x->gate_x, gates,
+                 (row_range){begin, end, stream_of(&m->up.m[g->expert], from)}, i_thread);
+        multiply(s, &m->up, g, x->x, x->up_x, ups, (row_range){from, from + n, after}, i_thread);
         for (size_t t = 0; t < g->n; t++) {
-            s->kernels->act_mul(x->hidden + (g->begin + t) * x->stride + begin, gates[t], ups[t], n, s->act);
+            s->kernels->act_mul(x->hidden + (g->begin + t) * x->stride + begin, gates[t] + begin,
+                                ups[t] + from, n, s->act);
         }
     }
     if (end == m->F) { /* another operation's F may have been larger */
@@ -326,10 +464,16 @@ static void gate_and_up(const mix *s, const group *g, size_t begin, size_t end, 
 static void first_run(void *arg, size_t begin, size_t end, size_t i_thread)
 {
     const mix *s = arg;
+    const bool interleaved = s->gate_up == MLXR_GATE_UP_INTERLEAVED;
 
     for (size_t i = begin; i < end; i++) {
-        size_t from = i % s->n_ranges * s->n_rows, to = from + s->n_rows;
-        gate_and_up(s, &s->x->groups[i / s->n_ranges], from, to < s->m->F ? to : s->m->F, i_thread);
+        size_t from = i % s->n_ranges * s->n_rows, to = from + s->n_rows, next = (i + 1) % s->n_ranges;
+        mlxr_stream after = {0};
+        if (i + 1 < s->n_groups * s->n_ranges) {
+            const group *g = &s->x->groups[(i + 1) / s->n_ranges];
+            after = stream_of(&s->m->gate.m[g->expert], next * s->n_rows * (interleaved ? 2 : 1));
+        }
+        gate_and_up(s, &s->x->groups[i / s->n_ranges], from, to < s->m->F ? to : s->m->F, after, i_thread);
     }
 }
 
@@ -338,22 +482,20 @@ static void down_and_sum(const mix *s, size_t begin, size_t end, size_t i_thread
 {
     const struct cpu_mixture *m = s->m;
     const struct cpu_mixing *x = s->x;
-    float **rows = x->tile_rows + i_thread * 2 * x->n_slots;
+    float **y = x->tile_rows + i_thread * 2 * x->n_slots;
 
-    spread(rows, s->n_slots, x->tiles + i_thread * x->n_tile, end - begin);
+    spread(y, s->n_slots, thread_tile(x, i_thread) - begin, end - begin);
     for (size_t i = 0; i < s->n_groups; i++) {
         const group *g = &x->groups[i];
-        mlxr_cpu_linear a = {.m = &m->down[g->expert],
-                             .bias = m->down_bias ? m->down_bias + g->expert * m->D : NULL,
-                             .x = x->h + g->begin,
-                             .y = rows + g->begin,
-                             .first = begin,
-                             .n_tokens = g->n};
-        m->down_fn(&a, begin, end, s->e->scratch + i_thread * s->e->scratch_floats);
+        bool last = i + 1 == s->n_groups;
+        mlxr_stream after = stream_of(&m->down.m[x->groups[last ? 0 : i + 1].expert], last ? end : begin);
+        multiply(s, &m->down, g, x->h, x->hiddens.rows, y + g->begin, (row_range){begin, end, after},
+                 i_thread);
     }
+    for (size_t i = 0; i < s->n_slots; i++) y[i] += begin;
     for (size_t t = 0; t < s->n_tokens; t++) {
-        s->kernels->mix(s->dst[t] + begin, (const float *const *)rows, x->place + t * m->k,
-                        s->route[t] + m->k, m->k, end - begin);
+        s->kernels->mix(s->dst[t] + begin, (const float *const *)y, x->place + t * m->k, s->route[t] + m->k,
+                        m->k, end - begin);
     }
 }
 
@@ -368,16 +510,28 @@ static void second_run(void *arg, size_t begin, size_t end, size_t i_thread)
 }
 
 /* Rows of a range out of n: about `want`; at least so many that they have 16K weights, `weights` each (below, the
- * hand-out itself shows); at most `most`; in fours, and all ranges of about the same size. */
-static size_t range_rows(size_t n, size_t want, size_t weights, size_t most)
+ * hand-out itself shows); at most `most`, not below `unit`; in units, and all ranges of about the same size. */
+static size_t range_rows(size_t n, size_t want, size_t weights, size_t most, size_t unit)
 {
     size_t least = 16384 / (weights ? weights : 1), rows = want < least ? least : want, n_ranges;
 
     rows = rows > most ? most : rows;
-    rows = rows < 4 ? 4 : rows / 4 * 4;
+    rows = rows < unit ? unit : rows / unit * unit;
     n_ranges = 1 + (n - 1) / rows; /* n > 0 */
-    rows = mlxr_round_up((n + n_ranges - 1) / n_ranges, 4);
-    return rows ? rows : 4;
+    rows = mlxr_round_up((n + n_ranges - 1) / n_ranges, unit);
+    return rows ? rows : unit;
+}
+
+/* Rows that many tokens want in one range: a panel, or panels; nothing is gained by more. */
+static size_t most_rows(const stack *s)
+{
+    return s->ints.few ? 64 : mlxr_cpu_panel_rows(s->m->n_cols);
+}
+
+/* What rows go in for many tokens: a panel of integers that is not full costs as much as one that is. */
+static size_t unit_rows(const stack *s, bool many)
+{
+    return s->ints.few && many ? 16 : 4;
 }
 
 static size_t least_of(size_t a, size_t b)
@@ -391,31 +545,40 @@ void mlxr_cpu_run_experts(cpu_executable *e, const cpu_op *c, const float *const
     const cpu_device *d = (const cpu_device *)e->base.device;
     const struct cpu_mixture *m = c->mixture;
     const struct cpu_mixing *x = e->mixing;
-    size_t n_threads = mlxr_pool_n_threads(d->pool), width = m->gate[0].n_cols;
+    size_t n_threads = mlxr_pool_n_threads(d->pool), width = m->gate.m->n_cols;
     mix s = {.e = e,
              .x = e->mixing,
              .m = m,
              .gate_up = c->op->u.experts.gate_up,
              .act = c->act,
              .kernels = d->kernels,
+             .inputs = inputs,
              .route = route,
              .dst = dst,
              .n_tokens = n_tokens,
              .n_slots = n_tokens * m->k};
     size_t most_first = SIZE_MAX, most_second = SIZE_MAX;
+    bool many;
 
-    sort_slots(&s, inputs);
-    if (s.n_largest >= 8) { /* then nothing is gained by more rows than a panel's */
-        most_first = mlxr_cpu_panel_rows(width);
-        most_second = mlxr_cpu_panel_rows(m->F);
+    sort_slots(&s);
+    many = s.n_largest >= 8;
+    if (m->gate.ints.few || m->up.ints.few) {
+        mlxr_pool_for(d->pool, n_tokens, ints_grain(width), tokens_to_ints, &s);
+    }
+    if (many) {
+        most_first = most_rows(&m->gate);
+        most_second = most_rows(&m->down);
     }
     most_first = least_of(most_first, x->n_tile / (2 * s.n_largest + 1));
     most_second = least_of(most_second, x->n_tile / s.n_slots);
-    s.n_rows = range_rows(m->F, s.n_groups * m->F / (n_threads * 8), 2 * width, most_first);
+    s.n_rows = range_rows(m->F, s.n_groups * m->F / (n_threads * 8), 2 * width, most_first,
+                          unit_rows(&m->gate, many));
     s.n_ranges = (m->F + s.n_rows - 1) / s.n_rows;
-    mlxr_pool_for(d->pool, s.n_groups * s.n_ranges, 1, first_run, &s);
+    mlxr_pool_split(d->pool, s.n_groups * s.n_ranges, 1, 1, first_run, &s);
+    if (m->down.ints.few) mlxr_pool_for(d->pool, s.n_slots, ints_grain(m->F), hiddens_to_ints, &s);
     /* Four ranges a thread: each is a short stream of every expert, and half as long ones cost one token 3 %
      * (Zen 5, 4 bits, 8 experts of 1024 by 512). */
-    s.n_rows = range_rows(m->D, m->D / (n_threads * 4), m->F * s.n_groups, most_second);
-    mlxr_pool_for(d->pool, (m->D + s.n_rows - 1) / s.n_rows, 1, second_run, &s);
+    s.n_rows = range_rows(m->D, m->D / (n_threads * 4), m->F * s.n_groups, most_second,
+                          unit_rows(&m->down, many));
+    mlxr_pool_split(d->pool, (m->D + s.n_rows - 1) / s.n_rows, 1, 1, second_run, &s);
 }

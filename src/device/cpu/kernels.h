@@ -23,7 +23,7 @@ static inline size_t mlxr_round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-/* y[t][r - first] = sum over k of W[r, k] * x[t][k] + bias[r], for rows [row_begin, row_end) and every token.
+/* y[t][r] = sum over k of W[r, k] * x[t][k] + bias[r], for rows [row_begin, row_end) and every token.
  * x rows: readable and zero from n_cols up to a multiple of MLXR_CPU_CHUNK. Sums in float32, 16 (8, 4) lanes in
  * column order, then the lanes as a tree. Reads each weight once, whatever n_tokens. */
 typedef struct mlxr_cpu_linear {
@@ -32,17 +32,27 @@ typedef struct mlxr_cpu_linear {
     const float *const *x; /* n_tokens rows */
     float *const *y;
     size_t n_tokens;
-    size_t first; /* 0 where y has every row; not above row_begin */
 } mlxr_cpu_linear;
 typedef void (*mlxr_cpu_linear_fn)(const mlxr_cpu_linear *a, size_t row_begin, size_t row_end,
                                    float *scratch);
 
-/* Rows unpacked to floats at once for many tokens: a panel fits half of a small L2. A multiple of 4. */
+/* Columns unpacked to floats at once for many tokens: all, or of long rows a part (of whole groups), so that a tile of
+ * tokens stays in the first cache and a panel has its 32 rows: 512 tokens of 14,336 columns are twice as fast (Zen 5, bf16). */
+static inline size_t mlxr_cpu_panel_columns(size_t n_cols)
+{
+    size_t n_parts = n_cols <= 4096 ? 1 : (n_cols + 1023) / 1024;
+    return n_parts < 2 ? n_cols : mlxr_round_up((n_cols + n_parts - 1) / n_parts, 128);
+}
+
+/* And rows: a panel fits half of a small L2. A multiple of 4. */
 static inline size_t mlxr_cpu_panel_rows(size_t n_cols)
 {
-    size_t rows = 65536 / (n_cols ? n_cols : 1) / 4 * 4;
+    size_t rows = 65536 / (n_cols ? mlxr_cpu_panel_columns(n_cols) : 1) / 4 * 4;
     return rows < 4 ? 4 : rows > 32 ? 32 : rows;
 }
+
+/* Tokens that go from part to part together: whole tiles of every instruction set. */
+enum { MLXR_CPU_PART_TOKENS = 126 };
 
 /* Floats that the scales of 16 rows take: with biases for groups of 32, without for groups of 16. */
 static inline size_t mlxr_cpu_scale_floats(size_t n_cols)
@@ -51,12 +61,13 @@ static inline size_t mlxr_cpu_scale_floats(size_t n_cols)
 }
 
 /* Floats of scratch that a linear kernel uses: scales and biases, then a panel, whose last rows may take the place of
- * four each. false: does not fit a size_t. */
+ * four each, then the sums between the parts of long rows. false: does not fit a size_t. */
 static inline bool mlxr_cpu_linear_scratch(size_t *out, size_t n_cols)
 {
-    size_t panel, most;
+    size_t panel, most, rows = mlxr_cpu_panel_rows(n_cols) + 12;
     if (!mlxr_add_size(&most, n_cols, MLXR_CPU_CHUNK + 64)) return false;
-    return mlxr_mul_size(&panel, most, mlxr_cpu_panel_rows(n_cols) + 8) && mlxr_add_size(out, panel, most);
+    return mlxr_mul_size(&panel, most, rows) &&
+           mlxr_add_size(out, panel, (size_t)MLXR_CPU_PART_TOKENS * rows * 16);
 }
 
 /* Attention of up to MLXR_CPU_QUERIES queries on one head of keys and values, one sequence:

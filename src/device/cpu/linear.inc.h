@@ -4,7 +4,8 @@
  * row at a time, w = scale * q + bias or scale * v in float32, and then either
  *   - one token: go straight into acc[r] = fma(w, x, acc[r]), or
  *   - many: to a panel [n_vectors, 4, V_W] of floats, which V_TILE tokens at a time pass over with the same fma in the
- *     same order. Twice the loads and stores, but each weight is unpacked once for all tokens.
+ *     same order. Twice the loads and stores, but each weight is unpacked once for all tokens. Of long rows a panel has
+ *     a part of the columns, and the sums wait between the parts as they are.
  * The four lanes of a reduction do not mix, so neither the cut into fours nor what fills the last four shows. */
 enum { N_VEC = MLXR_CPU_CHUNK / V_W }; /* vectors of a chunk */
 
@@ -31,14 +32,31 @@ INLINE void load_floats(vf *w, mlxr_dtype dtype, const uint8_t *p)
     }
 }
 
-/* One token's weights are read once and in order, but as three streams in short bursts, which the hardware's
- * prefetchers follow badly: asking this far ahead makes a single thread 1.7 times as fast
- * (Zen 5, 4 bits in groups of 32, rows of 576). An address past the end is only a hint. */
+/* One token's weights are read once and in order, but four rows at a time and in short bursts, which the hardware's
+ * prefetchers follow badly: asking ahead makes a single thread 1.7 times as fast (Zen 5, 4 bits in groups of 32, rows of
+ * 576; bf16 the same). What is asked for lies in order, so it has to be a whole four rows ahead, and where these are
+ * long it goes to the second cache. An address past the end is only a hint. */
 enum { AHEAD_BYTES = 8192, AHEAD_SCALES = 2048 };
+/* Dense rows are longer and ask for each row's own bytes this far ahead, at its end for those of the row four further. */
+enum { DENSE_AHEAD = 2048 };
 
 INLINE void prefetch(uintptr_t p, size_t n)
 {
     for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)(p + i));
+}
+
+INLINE size_t bytes_ahead(size_t row_bytes)
+{
+    return 4 * row_bytes > AHEAD_BYTES ? 4 * row_bytes : AHEAD_BYTES;
+}
+
+INLINE void prefetch_rows(uintptr_t p, size_t n, size_t n_ahead)
+{
+    if (n_ahead > AHEAD_BYTES) {
+        for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)(p + i), 0, 2);
+    } else {
+        prefetch(p, n);
+    }
 }
 
 /* n scales or biases to floats; writes up to a multiple of V_W. */
@@ -80,6 +98,11 @@ INLINE void widen_bytes(float *out, const uint8_t *p, mlxr_quant_mode mode, floa
         v_store(out + i, byte_scales(mode, last, factor));
     }
 }
+
+/* Columns [from, to) of a matrix, to which its kernels go: all of them, or for many tokens a part that caches hold. */
+typedef struct columns {
+    size_t from, to;
+} columns;
 
 /* What becomes of a chunk of four rows: into the sums, or to the panel. */
 INLINE void use_chunk(format f, vf (*w)[N_VEC], const float *x, vf *acc, float *panel)
@@ -128,17 +151,20 @@ INLINE void widen_block(format f, const mlxr_matrix *m, size_t row, size_t n, fl
 }
 
 /* n: 4 or 1 rows; i_block: of the first within its block. */
-INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, size_t i_block, const float *x,
-                        vf *acc, float *panel, const float *scratch)
+INLINE void affine_rows(format f, const mlxr_matrix *m, columns part, size_t row, size_t n, size_t i_block,
+                        const float *x, vf *acc, float *panel, const float *scratch)
 {
     const size_t n_groups = n_groups_of(f, m), chunk_bytes = f.bits * (MLXR_CPU_CHUNK / 8);
     const size_t next = n == 4 ? m->row_bytes : 0, next_scale = n == 4 ? n_groups : 0;
     const float *scales = scratch + i_block * n_groups;
     const float *biases = scales + mlxr_round_up(BLOCK * n_groups, V_W);
-    const uint8_t *p = (const uint8_t *)m->data + row * m->row_bytes;
-    uintptr_t ahead = (uintptr_t)p + AHEAD_BYTES;
+    const size_t first = part.from / (f.per_group * MLXR_CPU_CHUNK);
+    const size_t stop = part.to / (f.per_group * MLXR_CPU_CHUNK);
+    const uint8_t *p = (const uint8_t *)m->data + row * m->row_bytes + first * f.per_group * chunk_bytes;
+    const size_t n_ahead = bytes_ahead(m->row_bytes);
+    uintptr_t ahead = (uintptr_t)p + n_ahead;
 
-    for (size_t g = 0; g < n_groups; g++) {
+    for (size_t g = first; g < stop; g++) {
         v_book book[4];
         UNROLL
         for (unsigned r = 0; r < 4; r++) {
@@ -148,7 +174,7 @@ INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, si
         for (unsigned c = 0; c < f.per_group; c++) {
             vf w[4][N_VEC];
             if (!f.to_panel) {
-                prefetch(ahead, 4 * chunk_bytes);
+                prefetch_rows(ahead, 4 * chunk_bytes, n_ahead);
                 ahead += 4 * chunk_bytes;
             }
             UNROLL
@@ -165,21 +191,22 @@ INLINE void affine_rows(format f, const mlxr_matrix *m, size_t row, size_t n, si
 }
 
 /* A chunk of nvfp4 has two scales, and half a chunk may be left at the end of a row. */
-INLINE void fp_rows(format f, const mlxr_matrix *m, size_t row, size_t n, size_t i_block, const float *x,
-                    vf *acc, float *panel, const float *scratch)
+INLINE void fp_rows(format f, const mlxr_matrix *m, columns part, size_t row, size_t n, size_t i_block,
+                    const float *x, vf *acc, float *panel, const float *scratch)
 {
     const unsigned per_chunk = f.mode == MLXR_QUANT_NVFP4 ? 2 : 1;
     const size_t n_groups = n_groups_of(f, m), chunk_bytes = f.bits * (MLXR_CPU_CHUNK / 8);
-    const size_t n_chunks = m->n_cols / MLXR_CPU_CHUNK;
+    const size_t first = part.from / MLXR_CPU_CHUNK, stop = part.to / MLXR_CPU_CHUNK;
     const size_t next = n == 4 ? m->row_bytes : 0, next_scale = n == 4 ? n_groups : 0;
-    const float *scales = scratch + i_block * n_groups;
-    const uint8_t *p = (const uint8_t *)m->data + row * m->row_bytes;
-    uintptr_t ahead = (uintptr_t)p + AHEAD_BYTES;
+    const float *scales = scratch + i_block * n_groups + first * per_chunk;
+    const uint8_t *p = (const uint8_t *)m->data + row * m->row_bytes + first * chunk_bytes;
+    const size_t n_ahead = bytes_ahead(m->row_bytes);
+    uintptr_t ahead = (uintptr_t)p + n_ahead;
     vf w[4][N_VEC];
 
-    for (size_t c = 0; c < n_chunks; c++) {
+    for (size_t c = first; c < stop; c++) {
         if (!f.to_panel) {
-            prefetch(ahead, 4 * chunk_bytes);
+            prefetch_rows(ahead, 4 * chunk_bytes, n_ahead);
             ahead += 4 * chunk_bytes;
         }
         UNROLL
@@ -200,7 +227,7 @@ INLINE void fp_rows(format f, const mlxr_matrix *m, size_t row, size_t n, size_t
             x += MLXR_CPU_CHUNK;
         }
     }
-    if (f.mode == MLXR_QUANT_NVFP4 && m->n_cols % MLXR_CPU_CHUNK) {
+    if (f.mode == MLXR_QUANT_NVFP4 && part.to % MLXR_CPU_CHUNK) {
         UNROLL
         for (unsigned r = 0; r < 4; r++) {
             uint8_t last[MLXR_CPU_CHUNK / 2] = {0};
@@ -211,15 +238,25 @@ INLINE void fp_rows(format f, const mlxr_matrix *m, size_t row, size_t n, size_t
     }
 }
 
-INLINE void dense_rows(format f, const mlxr_matrix *m, size_t row, size_t n, const float *x, vf *acc,
-                       float *panel)
+INLINE void dense_rows(format f, const mlxr_matrix *m, columns part, size_t row, size_t n, const float *x,
+                       vf *acc, float *panel)
 {
     const size_t value_bytes = f.dtype == MLXR_F32 ? 4 : 2, next = n == 4 ? m->row_bytes : 0;
-    const size_t n_chunks = m->n_cols / MLXR_CPU_CHUNK, n_left = m->n_cols % MLXR_CPU_CHUNK;
-    const uint8_t *p = (const uint8_t *)m->data + row * m->row_bytes;
+    const size_t first = part.from / MLXR_CPU_CHUNK, stop = part.to / MLXR_CPU_CHUNK;
+    const size_t n_left = part.to % MLXR_CPU_CHUNK;
+    const uint8_t *p = (const uint8_t *)m->data + row * m->row_bytes + part.from * value_bytes;
+    const size_t chunk_bytes = MLXR_CPU_CHUNK * value_bytes;
+    const size_t n_ahead = min_size(DENSE_AHEAD / chunk_bytes, m->n_cols / MLXR_CPU_CHUNK);
+    uintptr_t ahead = (uintptr_t)p + n_ahead * chunk_bytes;
     vf w[4][N_VEC];
 
-    for (size_t c = 0; c < n_chunks; c++) {
+    for (size_t c = first; c < stop; c++) {
+        if (value_bytes == 2) { /* the hardware's prefetchers do as well for rows of twice the bytes */
+            if (c + n_ahead == m->n_cols / MLXR_CPU_CHUNK) ahead += 3 * m->row_bytes;
+            UNROLL
+            for (unsigned r = 0; r < 4; r++) prefetch(ahead + r * m->row_bytes, chunk_bytes);
+            ahead += chunk_bytes;
+        }
         UNROLL
         for (unsigned r = 0; r < 4; r++) load_floats(w[r], f.dtype, p + r * next);
         p += MLXR_CPU_CHUNK * value_bytes;
@@ -249,21 +286,34 @@ INLINE void finish(const mlxr_cpu_linear *a, size_t row, size_t n, size_t t, con
         memcpy(&bias, a->bias + row, n * sizeof(float));
         y = y + bias;
     }
-    v4_store_n(a->y[t] + (row - a->first), y, n);
+    v4_store_n(a->y[t] + row, y, n);
 }
 
+/* A panel and what becomes of it: the sums of columns before it are in `sums`, and those of more to come go there,
+ * [token, set of rows, 4, V_W]; or NULL, where the panel has every column. */
+typedef struct panel_use {
+    const mlxr_cpu_linear *a;
+    columns part;
+    size_t begin, end;     /* rows */
+    size_t t_begin, t_end; /* tokens */
+    const float *panel;
+    float *sums;
+} panel_use;
+
 /* Rows row..row+n of tokens t..t+n_tok from their panel. */
-INLINE void tile(const mlxr_cpu_linear *a, size_t row, size_t n, size_t t, unsigned n_tok, const float *panel,
-                 size_t n_vec)
+INLINE void tile(const panel_use *u, size_t row, size_t n, size_t t, unsigned n_tok, const float *panel,
+                 float *sums, size_t sums_stride)
 {
+    const size_t n_vec = mlxr_round_up(u->part.to - u->part.from, MLXR_CPU_CHUNK) / V_W;
     const float *x[V_TILE];
     vf acc[V_TILE][4];
 
     UNROLL
     for (unsigned j = 0; j < n_tok; j++) {
-        x[j] = a->x[t + j];
+        x[j] = u->a->x[t + j] + u->part.from;
         UNROLL
-        for (unsigned r = 0; r < 4; r++) acc[j][r] = v_set1(0.0f);
+        for (unsigned r = 0; r < 4; r++)
+            acc[j][r] = u->part.from ? v_load(sums + j * sums_stride + r * V_W) : v_set1(0.0f);
     }
     for (size_t i = 0; i < n_vec; i++) {
         vf xv[V_TILE];
@@ -277,40 +327,50 @@ INLINE void tile(const mlxr_cpu_linear *a, size_t row, size_t n, size_t t, unsig
         }
     }
     UNROLL
-    for (unsigned j = 0; j < n_tok; j++) finish(a, row, n, t + j, acc[j]);
+    for (unsigned j = 0; j < n_tok; j++) {
+        if (u->part.to == u->a->m->n_cols) {
+            finish(u->a, row, n, t + j, acc[j]);
+            continue;
+        }
+        UNROLL
+        for (unsigned r = 0; r < 4; r++) v_store(sums + j * sums_stride + r * V_W, acc[j][r]);
+    }
 }
 
 /* Compiled once for all formats: the panel is floats. */
-static void panel_tokens(const mlxr_cpu_linear *a, size_t begin, size_t end, const float *panel)
+static void panel_tokens(const panel_use *u)
 {
-    size_t n_vec = mlxr_round_up(a->m->n_cols, MLXR_CPU_CHUNK) / V_W;
+    const size_t set_floats = mlxr_round_up(u->part.to - u->part.from, MLXR_CPU_CHUNK) * 4;
+    const size_t stride = (mlxr_cpu_panel_rows(u->a->m->n_cols) / 4 + 3) * 4 * V_W; /* of a token's sums */
 
-    for (size_t t = 0; t < a->n_tokens; t += V_TILE) {
-        size_t n_tok = min_size(V_TILE, a->n_tokens - t), n;
-        const float *w = panel;
-        for (size_t row = begin; row < end; row += n, w += 4 * n_vec * V_W) {
-            n = rows_together(end - row);
+    for (size_t t = u->t_begin; t < u->t_end; t += V_TILE) {
+        size_t n_tok = min_size(V_TILE, u->t_end - t), n;
+        const float *w = u->panel;
+        float *sums = u->sums ? u->sums + (t - u->t_begin) * stride : NULL;
+        for (size_t row = u->begin; row < u->end; row += n, w += set_floats) {
+            n = rows_together(u->end - row);
             switch (n_tok) {
-            case 1: tile(a, row, n, t, 1, w, n_vec); break;
+            case 1: tile(u, row, n, t, 1, w, sums, stride); break;
 #if V_TILE == 6
-            case 2: tile(a, row, n, t, 2, w, n_vec); break;
-            case 3: tile(a, row, n, t, 3, w, n_vec); break;
-            case 4: tile(a, row, n, t, 4, w, n_vec); break;
-            case 5: tile(a, row, n, t, 5, w, n_vec); break;
+            case 2: tile(u, row, n, t, 2, w, sums, stride); break;
+            case 3: tile(u, row, n, t, 3, w, sums, stride); break;
+            case 4: tile(u, row, n, t, 4, w, sums, stride); break;
+            case 5: tile(u, row, n, t, 5, w, sums, stride); break;
 #elif V_TILE == 3
-            case 2: tile(a, row, n, t, 2, w, n_vec); break;
+            case 2: tile(u, row, n, t, 2, w, sums, stride); break;
 #endif
-            default: tile(a, row, n, t, V_TILE, w, n_vec); break;
+            default: tile(u, row, n, t, V_TILE, w, sums, stride); break;
             }
+            if (sums) sums += 4 * V_W;
         }
     }
 }
 
 /* Rows [begin, end), block by block: one token's results, or the panel. */
-INLINE void read_rows(format f, const mlxr_cpu_linear *a, size_t begin, size_t end, float *panel,
-                      float *scratch)
+INLINE void read_rows(format f, const mlxr_cpu_linear *a, columns part, size_t begin, size_t end,
+                      float *panel, float *scratch)
 {
-    size_t padded = mlxr_round_up(a->m->n_cols, MLXR_CPU_CHUNK), n;
+    size_t padded = mlxr_round_up(part.to - part.from, MLXR_CPU_CHUNK), n;
 
     for (size_t block = begin; block < end; block += BLOCK) {
         size_t stop = min_size(end, block + BLOCK);
@@ -319,11 +379,11 @@ INLINE void read_rows(format f, const mlxr_cpu_linear *a, size_t begin, size_t e
             vf acc[4] = {v_set1(0.0f), v_set1(0.0f), v_set1(0.0f), v_set1(0.0f)};
             n = rows_together(stop - row);
             if (f.mode == MLXR_QUANT_NONE) {
-                dense_rows(f, a->m, row, n, a->x[0], acc, panel);
+                dense_rows(f, a->m, part, row, n, a->x[0], acc, panel);
             } else if (f.mode == MLXR_QUANT_AFFINE) {
-                affine_rows(f, a->m, row, n, row - block, a->x[0], acc, panel, scratch);
+                affine_rows(f, a->m, part, row, n, row - block, a->x[0], acc, panel, scratch);
             } else {
-                fp_rows(f, a->m, row, n, row - block, a->x[0], acc, panel, scratch);
+                fp_rows(f, a->m, part, row, n, row - block, a->x[0], acc, panel, scratch);
             }
             if (f.to_panel) {
                 panel += 4 * padded;
@@ -336,19 +396,30 @@ INLINE void read_rows(format f, const mlxr_cpu_linear *a, size_t begin, size_t e
 
 INLINE void linear(format f, const mlxr_cpu_linear *a, size_t begin, size_t end, float *scratch)
 {
-    size_t n_panel = mlxr_cpu_panel_rows(a->m->n_cols);
-    float *panel = scratch + mlxr_cpu_scale_floats(a->m->n_cols);
+    const size_t n_cols = a->m->n_cols, n_part = mlxr_cpu_panel_columns(n_cols);
+    const size_t n_panel = mlxr_cpu_panel_rows(n_cols);
+    const size_t most = n_part < n_cols ? MLXR_CPU_PART_TOKENS : a->n_tokens;
+    panel_use u = {.a = a};
+    float *panel = scratch + mlxr_cpu_scale_floats(n_cols);
 
     if (a->n_tokens == 1) {
         f.to_panel = false;
-        read_rows(f, a, begin, end, NULL, scratch);
+        read_rows(f, a, (columns){0, n_cols}, begin, end, NULL, scratch);
         return;
     }
     f.to_panel = true;
-    for (size_t row = begin; row < end; row += n_panel) {
-        size_t stop = min_size(end, row + n_panel);
-        read_rows(f, a, row, stop, panel, scratch);
-        panel_tokens(a, row, stop, panel);
+    u.panel = panel;
+    if (n_part < n_cols) u.sums = panel + (n_panel + 12) * mlxr_round_up(n_part, MLXR_CPU_CHUNK);
+    for (u.begin = begin; u.begin < end; u.begin = u.end) {
+        u.end = min_size(end, u.begin + n_panel);
+        for (u.t_begin = 0; u.t_begin < a->n_tokens; u.t_begin = u.t_end) {
+            u.t_end = min_size(a->n_tokens, u.t_begin + most);
+            for (u.part.from = 0; u.part.from < n_cols; u.part.from = u.part.to) {
+                u.part.to = min_size(n_cols, u.part.from + n_part);
+                read_rows(f, a, u.part, u.begin, u.end, panel, scratch);
+                panel_tokens(&u);
+            }
+        }
     }
 }
 

@@ -436,23 +436,25 @@ static float *zeroed_rows(size_t n_rows, size_t stride)
     return p;
 }
 
-/* Rows of integers for n tokens, in each kind. */
-static bool reserve_ints(cpu_executable *e, size_t n)
+bool mlxr_cpu_alloc_ints(mlxr_ints **rows, void **memory, size_t n, size_t columns, size_t groups)
 {
-    size_t row, rows, bytes;
+    size_t row, bytes, x_bytes = mlxr_round_up(columns * sizeof(int16_t), 64);
     uint8_t *p;
 
-    if (e->n_ints == 0) return true;
-    row = mlxr_round_up(e->ints_columns * sizeof(int16_t), 64) + mlxr_round_up(e->ints_groups * 32, 64);
-    if (!mlxr_mul_size(&rows, n, e->n_ints) || !mlxr_mul_size(&bytes, rows, row)) return false;
-    e->ints = mlxr_malloc_array(rows, sizeof *e->ints);
-    e->ints_memory = mlxr_aligned_alloc(bytes);
-    if (!e->ints || !e->ints_memory) return false;
-    p = e->ints_memory;
-    for (size_t i = 0; i < rows; i++, p += row) {
-        e->ints[i].x = (int16_t *)(void *)p;
-        e->ints[i].scales = (float *)(void *)(p + mlxr_round_up(e->ints_columns * sizeof(int16_t), 64));
-        e->ints[i].sums = e->ints[i].scales + e->ints_groups * 4;
+    *rows = NULL;
+    *memory = NULL;
+    if (n == 0) return true;
+    row = x_bytes + mlxr_round_up(groups * 32, 64);
+    if (!mlxr_mul_size(&bytes, n, row)) return false;
+    *rows = mlxr_malloc_array(n, sizeof **rows);
+    *memory = mlxr_aligned_alloc(bytes);
+    if (!*rows || !*memory) return false;
+    p = *memory;
+    for (size_t i = 0; i < n; i++, p += row) {
+        mlxr_ints *x = *rows + i;
+        x->x = (int16_t *)(void *)p;
+        x->scales = (float *)(void *)(p + x_bytes);
+        x->sums = x->scales + groups * 4;
     }
     return true;
 }
@@ -478,7 +480,9 @@ bool mlxr_cpu_reserve(cpu_executable *e, size_t n)
     e->wanted = mlxr_malloc_array(n, sizeof *e->wanted);
     e->tiles = mlxr_malloc_array(n, sizeof *e->tiles);
     if (!e->x || !e->y || !e->every || !e->wanted || !e->tiles) goto fail;
-    if (!mlxr_cpu_reserve_experts(e, n) || !reserve_ints(e, n)) goto fail;
+    if (!mlxr_cpu_reserve_experts(e, n) ||
+        !mlxr_cpu_alloc_ints(&e->ints, &e->ints_memory, n * e->n_ints, e->ints_columns, e->ints_groups))
+        goto fail;
     for (size_t i = 0; i < n; i++) e->every[i] = (uint32_t)i;
     e->cap_tokens = n;
     return true;
