@@ -24,7 +24,7 @@ DEBIAN_BUILD="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libpcre2
 DEBIAN_MODEL="python3 python3-pip ca-certificates"
 DEBIAN_MLX="g++ python3 python3-venv ca-certificates"
 DEBIAN_TEST="libcmocka-dev clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind shellcheck git
-    python3-numpy"
+    python3-numpy gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 BREW_BUILD="cmake ninja pkgconf jansson pcre2 utf8proc openssl@3"
 BREW_MODEL="python"
 BREW_MLX="mlx"

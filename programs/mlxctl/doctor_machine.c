@@ -14,7 +14,7 @@ enum { MAX_PATHS_FILE = 1 << 20 };
 
 static void check_cpu(doctor *d)
 {
-    static const char *const isas[] = {"vnni", "avx512", "avx2", "baseline"};
+    static const char *const isas[] = {"vnni", "avx512", "avx2", "dotprod", "neon", "baseline"};
     mlxr_device_options options = {.n_threads = 1};
     mlxr_device *device = NULL;
     mlxr_error err = {0};

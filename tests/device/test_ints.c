@@ -1,6 +1,6 @@
-/* Products in integers: what ints.h promises. Every kernel against sums in double over the same integers; the same bits
- * for one token, several and many, and however the rows are cut; activations that are zero, huge, infinite or no
- * numbers. */
+/* Products in integers: what ints.h promises. Every kernel against sums in double over the same integers and, bit for
+ * bit, against the documented order of the sum in plain C; the same bits for one token, several and many, and however the
+ * rows are cut; activations that are zero, huge, infinite or no numbers. */
 #include <math.h>
 
 #include "device/cpu/ints.h"
@@ -51,7 +51,7 @@ static void new_matrix(work *w, mlxr_quant q, mlxr_dtype dtype, size_t n_rows, s
     for (size_t i = 0; i < bytes; i++) w->memory[i] = (uint8_t)next_random(random);
     for (size_t i = 0; i < 2 * n_groups; i++) {
         if (dtype == MLXR_U8)
-            w->memory[bytes + i] = (uint8_t)(118 + next_random(random) % 8);
+            w->memory[bytes + i] = (uint8_t)(i % 7 == 3 ? i / 7 % 3 : 118 + next_random(random) % 8);
         else
             mlxr_store_float(w->memory + bytes, dtype, i, uniform(random) / 8);
     }
@@ -93,10 +93,21 @@ static void free_work(work *w)
     free(w->memory);
 }
 
+static bool in_planes(mlxr_ints_order order)
+{
+    return order == MLXR_INTS_PLANES || order == MLXR_INTS_PLANES_EVEN;
+}
+
+/* Each group's scale and sum lie this far from the next one's. */
+static size_t times(mlxr_ints_order order)
+{
+    return in_planes(order) ? 1 : 4;
+}
+
 /* Against the float weights and the floats that the integers stand for. */
 static void check_values(const work *w, const float *bias, const char *what)
 {
-    size_t n_cols = w->m.n_cols, group = w->m.quant.group_size;
+    size_t n_cols = w->m.n_cols, group = w->m.quant.group_size, next = times(w->k.order);
     float row[MOST_COLS];
 
     for (size_t r = 0; r < w->m.n_rows; r++) {
@@ -104,18 +115,60 @@ static void check_values(const work *w, const float *bias, const char *what)
         for (size_t t = 0; t < MOST_TOKENS; t++) {
             double want = bias ? bias[r] : 0, size = fabs(want), bound;
             for (size_t i = 0; i < n_cols; i++) {
-                double x = w->values[t][i], scale = w->x[t].scales[i / group * 4];
+                double x = w->values[t][i], scale = w->x[t].scales[i / group * next];
                 want += row[i] * x;
                 size += fabs(row[i] * x) + fabs(row[i]) * scale * 10; /* rounding to integers, and float32 */
             }
             bound = size * 1e-5 + 1e-30;
             for (size_t i = 0; i < n_cols; i++)
-                bound += fabs((double)row[i]) * (double)w->x[t].scales[i / group * 4] * 0.5;
+                bound += fabs((double)row[i]) * (double)w->x[t].scales[i / group * next] * 0.5;
             if (!(fabs(w->y[t][r] - want) <= bound))
                 fail_msg("%s: row %zu of token %zu is %g, wanted %g within %g", what, r, t,
                          (double)w->y[t][r], want, bound);
         }
     }
+}
+
+/* Integer k of a token. */
+static int64_t activation(const work *w, size_t t, size_t k)
+{
+    size_t group = w->m.quant.group_size;
+    return lrintf(w->values[t][k] * mlxr_ints_inverse(w->x[t].scales[k / group * times(w->k.order)]));
+}
+
+/* Row r's integer k; twice the value of mxfp4. */
+static int64_t weight(const mlxr_matrix *m, size_t r, size_t k)
+{
+    const uint8_t *p = (const uint8_t *)m->data + r * m->row_bytes;
+    unsigned code = 0;
+
+    for (size_t i = 0, bit = k * m->quant.bits; i < m->quant.bits; i++, bit++)
+        code |= (unsigned)(p[bit / 8] >> bit % 8 & 1) << i;
+    return m->dtype == MLXR_U8 ? (int64_t)(2 * mlxr_e2m1[code]) : code;
+}
+
+/* The documented sum, in its order: its bits are those of every kernel. */
+static void check_bits(const work *w, const float *bias, size_t r, size_t t, const char *what)
+{
+    size_t group = w->m.quant.group_size, n_groups = w->m.n_cols / group;
+    bool fp = w->m.dtype == MLXR_U8;
+    float class[4] = {0}, y;
+
+    for (size_t g = 0; g < n_groups; g++) {
+        size_t i = r * n_groups + g;
+        float scale = fp ? mlxr_e8m0_to_f32(((const uint8_t *)w->m.scales)[i]) / 2
+                         : mlxr_load_float(w->m.scales, w->m.dtype, i);
+        int64_t dot = 0;
+        for (size_t k = g * group; k < (g + 1) * group; k++) dot += weight(&w->m, r, k) * activation(w, t, k);
+        class[g % 4] = fmaf((float)dot, scale * w->x[t].scales[g * times(w->k.order)], class[g % 4]);
+        if (!fp)
+            class[g % 4] = fmaf(mlxr_load_float(w->m.biases, w->m.dtype, i),
+                                w->x[t].sums[g * times(w->k.order)], class[g % 4]);
+    }
+    y = (class[0] + class[2]) + (class[1] + class[3]) + bias[r];
+    if (memcmp(&y, &w->y[t][r], sizeof y) != 0)
+        fail_msg("%s: row %zu of token %zu is %.9g, and %.9g in plain C", what, r, t, (double)w->y[t][r],
+                 (double)y);
 }
 
 static void check_kernel(const mlxr_ints_kernels *kernels, const char *isa, mlxr_quant q, mlxr_dtype dtype,
@@ -135,6 +188,8 @@ static void check_kernel(const mlxr_ints_kernels *kernels, const char *isa, mlxr
     a = (mlxr_linear_ints){.m = &w->m, .bias = bias, .x = w->x, .y = w->y, .n_tokens = MOST_TOKENS};
     mlxr_ints_linear(&w->k, a.n_tokens)(&a, 0, n_rows, w->scratch);
     check_values(w, bias, what);
+    for (size_t t = 0; t < MOST_TOKENS; t += 5)
+        for (size_t r = t / 5 % 2; r < n_rows; r += 3) check_bits(w, bias, r, t, what);
 
     for (size_t t = 0; t < MOST_TOKENS; t++) again[t] = aligned(n_rows * sizeof(float));
     for (size_t c = 0; c < MLXR_COUNT(cuts); c++) {
@@ -210,6 +265,8 @@ static size_t place(mlxr_ints_order order, size_t k)
 {
     size_t unit = k / MLXR_INTS_UNIT, in = k % MLXR_INTS_UNIT;
 
+    if (order == MLXR_INTS_PLANES) return k / 32 * 64 + k % 32; /* of the upper byte */
+    if (order == MLXR_INTS_PLANES_EVEN) return k / 32 * 64 + k % 2 * 16 + k % 32 / 2;
     if (order == MLXR_INTS_NIBBLES) return unit * MLXR_INTS_UNIT + in % 4 * 32 + in / 4;
     return unit * MLXR_INTS_UNIT + in / 8 % 4 * 32 + in / 32 * 8 + in % 8;
 }
@@ -222,7 +279,7 @@ static void plain_integers(const mlxr_ints *out, const float *x, size_t n_cols, 
     for (size_t g = 0; g < n_padded; g++) {
         const float *v = x + g * group;
         float max = 0, scale, inverse;
-        int32_t total = 0;
+        int32_t total = 0, upper = 0, rest;
 
         for (size_t i = 0; i < group && g < n_groups; i++)
             if (!isnan(max) && !(fabsf(v[i]) <= max)) max = fabsf(v[i]);
@@ -231,13 +288,22 @@ static void plain_integers(const mlxr_ints *out, const float *x, size_t n_cols, 
         for (size_t i = 0; i < group; i++) {
             float q = g < n_groups ? v[i] * inverse : 0;
             int16_t n = (int16_t)(q > -32768 && q < 32768 ? lrintf(q) : 0);
-            out->x[place(order, g * group + i)] = n;
+            if (in_planes(order)) {
+                uint8_t *planes = (uint8_t *)out->x + place(order, g * group + i);
+                planes[0] = (uint8_t)((uint16_t)n >> 8);
+                planes[32] = (uint8_t)n;
+            } else {
+                out->x[place(order, g * group + i)] = n;
+            }
             total += n;
+            upper += (int32_t)floor(n / 256.0);
         }
-        for (size_t r = 0; r < 4; r++) {
-            out->scales[g * 4 + r] = scale;
-            out->sums[g * 4 + r] = scale * (float)total;
+        for (size_t r = 0; r < times(order); r++) {
+            out->scales[g * times(order) + r] = scale;
+            out->sums[g * times(order) + r] = scale * (float)total;
         }
+        rest = order == MLXR_INTS_PLANES_EVEN ? -12 * total : 32768 * upper;
+        if (in_planes(order)) memcpy(out->sums + n_padded + g, &rest, sizeof rest);
     }
 }
 
@@ -245,7 +311,9 @@ static void plain_integers(const mlxr_ints *out, const float *x, size_t n_cols, 
 static void check_integers(const mlxr_ints_kernels *k, const char *isa)
 {
     static const unsigned groups[] = {32, 64, 128};
-    static const mlxr_ints_order orders[] = {MLXR_INTS_NIBBLES, MLXR_INTS_OCTETS};
+    static const mlxr_matrix of_4 = {.quant = {MLXR_QUANT_AFFINE, 4, 64}, .dtype = MLXR_F16};
+    static const mlxr_matrix of_8 = {.quant = {MLXR_QUANT_AFFINE, 8, 64}, .dtype = MLXR_F16};
+    const mlxr_ints_order orders[] = {k->find(&of_4).order, k->find(&of_8).order};
     static float x[MOST_COLS];
     uint32_t random = 7;
 
@@ -254,13 +322,16 @@ static void check_integers(const mlxr_ints_kernels *k, const char *isa)
             for (size_t n = 1; n <= 9; n++) {
                 size_t n_cols = n * groups[g], n_groups = mlxr_ints_groups(n_cols, groups[g]);
                 size_t n_x = n_groups * groups[g] * sizeof(int16_t), n_s = n_groups * 4 * sizeof(float);
+                size_t n_scales = n_groups * times(orders[o]) * sizeof(float);
+                size_t n_sums = in_planes(orders[o]) ? 2 * n_scales : n_scales;
                 mlxr_ints a = {aligned(n_x), aligned(n_s), aligned(n_s)};
                 mlxr_ints b = {aligned(n_x), aligned(n_s), aligned(n_s)};
                 for (size_t i = 0; i < n_cols; i++) x[i] = uniform(&random) * powf(10, (float)(i % 11) - 5);
                 x[0] = n % 3 == 0 ? 3e38f : n % 3 == 1 ? 1e-44f : -0.0f;
                 plain_integers(&a, x, n_cols, groups[g], orders[o]);
                 k->from_floats(&b, x, n_cols, groups[g], orders[o]);
-                if (memcmp(a.x, b.x, n_x) || memcmp(a.scales, b.scales, n_s) || memcmp(a.sums, b.sums, n_s))
+                if (memcmp(a.x, b.x, n_x) || memcmp(a.scales, b.scales, n_scales) ||
+                    memcmp(a.sums, b.sums, n_sums))
                     fail_msg("%s: other integers for %zu groups of %u", isa, n, groups[g]);
                 mlxr_aligned_free(a.x), mlxr_aligned_free(a.scales), mlxr_aligned_free(a.sums);
                 mlxr_aligned_free(b.x), mlxr_aligned_free(b.scales), mlxr_aligned_free(b.sums);

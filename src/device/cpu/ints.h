@@ -20,10 +20,20 @@ enum {
 };
 
 /* The order in which a unit's columns k lie: vector m of 4, int16 lane L of 32.
- * NIBBLES: k = 4 L + m. OCTETS: k = 32 (L / 8) + 8 m + L % 8. */
-typedef enum mlxr_ints_order { MLXR_INTS_NIBBLES, MLXR_INTS_OCTETS } mlxr_ints_order;
+ * NIBBLES: k = 4 L + m. OCTETS: k = 32 (L / 8) + 8 m + L % 8.
+ *
+ * PLANES, PLANES_EVEN: for products of bytes. 32 columns are 64 bytes, the upper bytes of their integers, then the lower
+ * ones; each 32 in the columns' order, or the even columns and then the odd ones. */
+typedef enum mlxr_ints_order {
+    MLXR_INTS_NIBBLES,
+    MLXR_INTS_OCTETS,
+    MLXR_INTS_PLANES,
+    MLXR_INTS_PLANES_EVEN
+} mlxr_ints_order;
 
-/* One row of activations. Groups are padded with zeros to a multiple of 4, columns to whole units of those. */
+/* One row of activations. Groups are padded with zeros to a multiple of 4, columns to whole units of those. With PLANES
+ * scales and sums have each group once, in order, and [n_groups padded] int32 follow the sums: 32768 times the sum of a
+ * group's upper bytes; PLANES_EVEN: -12 times the sum of its integers (ints_dotprod.h says what for). */
 typedef struct mlxr_ints {
     int16_t *x;    /* [n_cols padded] */
     float *scales; /* [n_groups padded / 4, 16]: each group's four times, class by class */
@@ -94,6 +104,6 @@ typedef struct mlxr_ints_kernels {
     mlxr_ints_kernel (*find)(const mlxr_matrix *m);
     mlxr_ints_from_floats_fn from_floats;
 } mlxr_ints_kernels;
-extern const mlxr_ints_kernels mlxr_ints_vnni;
+extern const mlxr_ints_kernels mlxr_ints_vnni, mlxr_ints_dotprod;
 
 #endif

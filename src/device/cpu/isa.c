@@ -5,6 +5,13 @@
 #ifdef MLXR_CPU_X86
 #include <cpuid.h>
 #endif
+#ifdef MLXR_CPU_ARM
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+#elif defined(__linux__)
+#include <sys/auxv.h>
+#endif
+#endif
 
 #define TABLE(name, suffix, integers)                                               \
     {                                                                               \
@@ -44,6 +51,26 @@ static bool has_avx512(void)
 }
 #endif
 
+#ifdef MLXR_CPU_ARM
+static const mlxr_cpu_kernels neon = TABLE("neon", neon, NULL),
+                              dotprod = TABLE("dotprod", neon, &mlxr_ints_dotprod);
+
+/* sdot and udot. Where there is no way to ask, they are taken not to be there. */
+static bool has_dotprod(void)
+{
+#if defined(__APPLE__)
+    int has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) == 0 && has;
+#elif defined(__linux__)
+    enum { ASIMDDP = 1 << 20 }; /* HWCAP_ASIMDDP */
+    return (getauxval(AT_HWCAP) & ASIMDDP) != 0;
+#else
+    return false;
+#endif
+}
+#endif
+
 const mlxr_cpu_kernels *mlxr_cpu_kernels_at(size_t i)
 {
     const mlxr_cpu_kernels *all[4];
@@ -54,6 +81,10 @@ const mlxr_cpu_kernels *mlxr_cpu_kernels_at(size_t i)
     if (has_avx512() && __builtin_cpu_supports("avx512vnni")) all[n++] = &vnni;
     if (has_avx512()) all[n++] = &avx512;
     if (has_avx2()) all[n++] = &avx2;
+#endif
+#ifdef MLXR_CPU_ARM
+    if (has_dotprod()) all[n++] = &dotprod;
+    all[n++] = &neon; /* every 64-bit ARM */
 #endif
     all[n++] = &baseline;
     return i < n ? all[i] : NULL;

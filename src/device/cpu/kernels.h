@@ -1,5 +1,5 @@
 /* The kernels of the cpu device: what they take, what they promise. One body an operation (*.inc.h), compiled once
- * an instruction set (*_base.c, *_avx2.c, *_avx512.c, each with its own flags) over one small set of vector
+ * an instruction set (*_base.c, *_avx2.c, *_avx512.c, *_neon.c, each with its own flags) over one small set of vector
  * primitives (simd_*.h); the device takes one table when it opens.
  *
  * The promise that shapes them all: the bits of a token's result depend on that token's inputs alone. Each
@@ -177,6 +177,7 @@ typedef struct mlxr_cpu_kernels {
 MLXR_CPU_ISA_DECLARE(base)
 MLXR_CPU_ISA_DECLARE(avx2)
 MLXR_CPU_ISA_DECLARE(avx512)
+MLXR_CPU_ISA_DECLARE(neon)
 
 /* name: NULL for the best here. MLXR_E_DEVICE lists what this machine has. */
 mlxr_status mlxr_cpu_kernels_get(const mlxr_cpu_kernels **out, const char *name, mlxr_error *err);

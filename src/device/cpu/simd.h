@@ -1,5 +1,5 @@
 /* What the bodies of the kernels share: names, unrolling, and the vector primitives of the instruction set that the
- * including file was compiled for. MLXR_SIMD names it: base, avx2 or avx512.
+ * including file was compiled for. MLXR_SIMD names it: base, avx2, avx512 or neon.
  *
  * A primitive header gives: V_W lanes; vf, a vector of floats; v_book, what unpacking needs of a group;
  * v_load, v_store, v_load_n, v_store_n (the first n lanes, the rest 0 or left), v_set1, v_fma (a * b + c), v_max,
