@@ -34,6 +34,9 @@ def cells(args):
     return out
 
 
+# What llama.cpp says of itself beside instruction sets.
+NOT_ISAS = ["LLAMAFILE", "OPENMP", "REPACK", "ACCELERATE", "KLEIDIAI"]
+
 # What comes with the cells, of the children of the first decode or prefill cell.
 EXTRAS = [("load", "load, ms", "load_ms"), ("memory", "peak memory, MB", "peak_memory_mb")]
 
@@ -42,7 +45,7 @@ def run_mlxr(args, what):
     command = [args.mlxctl, "bench", args.model, "--json", "-r", str(args.repeats), "-t", str(args.threads),
                "-p", str(what["prompt"]), "-n", str(what["tokens"]), "-b", str(what["batch"]), "-d", str(what["context"]),
                "--precision", args.precision]
-    a = bc.answer(command, "mlxctl bench")
+    a = bc.answer(command, "mlxctl bench", env=args.env)
     return {"prefill": a["prefill_tokens_per_second"], "decode": a["decode_tokens_per_second"], "load_ms": a["load_ms"],
             "peak_memory_mb": a["peak_memory_bytes"] / 1e6, "raw": a}
 
@@ -60,7 +63,7 @@ def run_llama(args, path, what):
 def first_token_mlxr(args):
     command = [args.mlx_demo, "--runner", "local", "--model", args.model, "--raw", "--prompt", PROMPT, "--max-tokens", "1",
                "--threads", str(args.threads), "--precision", args.precision]
-    ms, _ = bc.first_byte_ms(command, time.perf_counter_ns)
+    ms, _ = bc.first_byte_ms(command, time.perf_counter_ns, env=args.env)
     return {"first_token_ms": ms, "process_ms": ms}
 
 
@@ -159,6 +162,7 @@ def parse():
     p.add_argument("--pairs", type=int, default=5)
     p.add_argument("--repeats", type=int, default=1, help="inside each child, after a warm-up")
     p.add_argument("--tokens", type=int, default=64, help="decoded in a row")
+    p.add_argument("--isa", help="mlxr's instruction set: avx2, avxvnni, avx512, ... (the best of this CPU)")
     p.add_argument("--precision", choices=["exact", "fast"], default="fast")
     p.add_argument("--flash", choices=["auto", "on", "off"], default="auto", help="llama.cpp's flash attention")
     p.add_argument("--contexts", type=numbers, default=[0, 1024, 4096])
@@ -180,8 +184,17 @@ def parse():
     return args
 
 
+def isas(info, raw):
+    """Which instruction sets each side used: mlxr as its device says, llama.cpp as it was built."""
+    ours = sorted({r["answer"]["isa"] for r in raw if r["contender"] == "mlxr"})
+    flags = [part.split(":")[-1].split("=") for part in info["system_info"].split("|") if "=" in part]
+    theirs = [name.strip() for name, value in flags if value.strip() == "1" and name.strip() not in NOT_ISAS]
+    return {"mlxr": ", ".join(ours) or "?", "llama.cpp": " ".join(theirs)}
+
+
 def run():
     args = parse()
+    args.env = dict(os.environ, MLXR_CPU=args.isa) if args.isa else None
     args.mlxctl = bc.program("mlxctl", args.build_dir)
     args.mlx_demo = bc.program("mlx-demo", args.build_dir)
     if not os.path.isdir(args.model):
@@ -201,11 +214,13 @@ def run():
         values, bandwidth, shares, raw = measure(args, contenders)
 
     text, out = report(args, values, shares, contenders)
+    used = isas(info, raw)
     best = max(bandwidth) if bandwidth else None
     sizes = ", ".join(f"{n} {os.path.getsize(p) / 1e6:.1f} MB" for n, p in contenders if p)
     print(bc.machine_text(facts, best))
     print(f"llama-cpp-python {info['version']} ({info['system_info']}); {sizes}; flash attention {args.flash}; its other "
           f"settings by default: {json.dumps(info['defaults'])}.")
+    print(f"Instruction sets: mlxr {used['mlxr']}; llama.cpp {used['llama.cpp']}.")
     print(f"Model {os.path.basename(os.path.normpath(args.model))}, --precision {args.precision}, {args.threads} threads, "
           f"{args.pairs} alternated pairs, medians (lowest to highest ratio)"
           + (f", busy processes beside both: {args.busy}" if args.busy else "") + ".\n")
@@ -214,7 +229,7 @@ def run():
           "leave Python out.")
     if args.json_path:
         with open(args.json_path, "w") as f:
-            json.dump({"machine": facts, "bandwidth_gb_s": best, "llama": info, "arguments": sys.argv[1:], "cells": out,
+            json.dump({"machine": facts, "bandwidth_gb_s": best, "llama": info, "isa": used, "arguments": sys.argv[1:], "cells": out,
                        "values": values, "raw": raw}, f, indent=1)
             f.write("\n")
     return 0

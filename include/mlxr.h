@@ -302,8 +302,8 @@ typedef enum mlxr_precision {
 typedef struct mlxr_runner_options {
     const char *adapter; /* "native" (default) or "mock" */
     const char *device;  /* "cpu" (default), "ref", or "mlx", "mlx:gpu", "mlx:cpu"; native only */
-    const char *isa;     /* cpu: NULL for the best the machine has, else "baseline", "avx2", "avx512",
-                          * "vnni", on ARM "neon", "dotprod" */
+    const char *isa;     /* cpu: NULL for the best the machine has, else "baseline", "avx2",
+                          * "avxvnni", "avx512", "vnni", on ARM "neon", "dotprod" */
     const char
         *mlx_library; /* mlx: the file of its module; NULL (default): looked for where it is installed */
     size_t

@@ -18,7 +18,7 @@ typedef enum mlxr_ahead { MLXR_AHEAD_DEFAULT, MLXR_AHEAD_ON, MLXR_AHEAD_OFF } ml
 typedef struct mlxr_device_options {
     mlxr_precision precision;
     size_t n_threads;          /* 0: one a CPU this process may run on; MLX chooses its own */
-    const char *isa;           /* cpu: NULL for the best the machine has, else "avx2", "neon", "baseline" */
+    const char *isa;           /* cpu: NULL for the best the machine has, else one of those of mlxr.h */
     const char *mlx_library;   /* mlx: the module's file, NULL to look where it is installed and built */
     size_t memory_limit_bytes; /* mlx: for all arrays of this process; 0: MLX's own limit */
     mlxr_ahead ahead;          /* mlx */

@@ -30,6 +30,7 @@ static const struct variant {
     {"cpu", MLXR_PRECISION_EXACT, "avx2", 1e-3, true, true},
     {"cpu", MLXR_PRECISION_EXACT, "baseline", 1e-3, true, true},
     {"cpu", MLXR_PRECISION_FAST, "vnni", 5e-3, true, true},
+    {"cpu", MLXR_PRECISION_FAST, "avxvnni", 5e-3, true, true},
     {"cpu", MLXR_PRECISION_FAST, "avx2", 5e-3, true, true},
     {"mlx:cpu", MLXR_PRECISION_EXACT, NULL, 2e-3, false, true},
     /* In the checkpoint's own type, of 8 bits (bf16) or 11 (f16). mlx-lm run so is as far from its own float32

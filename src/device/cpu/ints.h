@@ -104,6 +104,6 @@ typedef struct mlxr_ints_kernels {
     mlxr_ints_kernel (*find)(const mlxr_matrix *m);
     mlxr_ints_from_floats_fn from_floats;
 } mlxr_ints_kernels;
-extern const mlxr_ints_kernels mlxr_ints_vnni, mlxr_ints_dotprod;
+extern const mlxr_ints_kernels mlxr_ints_vnni, mlxr_ints_avx2, mlxr_ints_avxvnni, mlxr_ints_dotprod;
 
 #endif

@@ -27,7 +27,9 @@
 static const mlxr_cpu_kernels baseline = TABLE("baseline", base, NULL);
 
 #ifdef MLXR_CPU_X86
-static const mlxr_cpu_kernels avx2 = TABLE("avx2", avx2, NULL), avx512 = TABLE("avx512", avx512, NULL),
+static const mlxr_cpu_kernels avx2 = TABLE("avx2", avx2, &mlxr_ints_avx2),
+                              avxvnni = TABLE("avxvnni", avx2, &mlxr_ints_avxvnni),
+                              avx512 = TABLE("avx512", avx512, NULL),
                               vnni = TABLE("vnni", avx512, &mlxr_ints_vnni);
 
 /* The builtins look at what the system saves of the registers too; not every compiler's knows f16c, which uses the
@@ -41,6 +43,13 @@ static bool has_f16c(void)
 static bool has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+
+/* Its products on the registers of avx2, in processors that have no avx512; not every compiler knows its name either. */
+static bool has_avxvnni(void)
+{
+    unsigned a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
 }
 
 static bool has_avx512(void)
@@ -73,13 +82,14 @@ static bool has_dotprod(void)
 
 const mlxr_cpu_kernels *mlxr_cpu_kernels_at(size_t i)
 {
-    const mlxr_cpu_kernels *all[4];
+    const mlxr_cpu_kernels *all[5];
     size_t n = 0;
 
 #ifdef MLXR_CPU_X86
     __builtin_cpu_init();
     if (has_avx512() && __builtin_cpu_supports("avx512vnni")) all[n++] = &vnni;
     if (has_avx512()) all[n++] = &avx512;
+    if (has_avxvnni()) all[n++] = &avxvnni;
     if (has_avx2()) all[n++] = &avx2;
 #endif
 #ifdef MLXR_CPU_ARM
