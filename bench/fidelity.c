@@ -38,6 +38,7 @@ typedef struct comparison {
 typedef struct fidelity {
     const char *model_dir, *ids_path, *device, *isa;
     mlxr_precision precision;
+    mlxr_kv_type kv_type; /* of the other side */
     size_t n_threads, context;
     bool external;
     mlxr_model *model;
@@ -58,10 +59,11 @@ static void side_close(side *s)
 }
 
 static mlxr_status side_open(side *s, const fidelity *f, const char *device, mlxr_precision precision,
-                             mlxr_error *err)
+                             mlxr_kv_type kv_type, mlxr_error *err)
 {
     const mlxr_program *p = mlxr_model_program(f->model);
-    mlxr_device_options options = {.precision = precision, .n_threads = f->n_threads, .isa = f->isa};
+    mlxr_device_options options = {
+        .precision = precision, .kv_type = kv_type, .n_threads = f->n_threads, .isa = f->isa};
     mlxr_status st;
 
     if ((st = mlxr_device_open(&s->device, device, &options, err)) != MLXR_OK) return st;
@@ -91,8 +93,8 @@ static mlxr_status open_all(fidelity *f, mlxr_error *err)
     if (!f->blocks || !f->c.kl || !f->exact.logits || !f->other.logits)
         return mlxr_fail_nomem(err, "fidelity");
     for (size_t i = 0; i < f->n_blocks; i++) f->blocks[i] = (uint32_t)i;
-    if ((st = side_open(&f->exact, f, "cpu", MLXR_PRECISION_EXACT, err)) != MLXR_OK) return st;
-    return f->external ? MLXR_OK : side_open(&f->other, f, f->device, f->precision, err);
+    if ((st = side_open(&f->exact, f, "cpu", MLXR_PRECISION_EXACT, MLXR_KV_F32, err)) != MLXR_OK) return st;
+    return f->external ? MLXR_OK : side_open(&f->other, f, f->device, f->precision, f->kv_type, err);
 }
 
 static mlxr_status run_step(const fidelity *f, side *s, const int32_t *ids, size_t position, size_t n,
@@ -239,6 +241,11 @@ static bool parse(fidelity *f, int argc, char **argv)
             case 'p':
                 f->precision = strcmp(v, "exact") == 0 ? MLXR_PRECISION_EXACT : MLXR_PRECISION_FAST;
                 break;
+            case 'k':
+                f->kv_type = strcmp(v, "f32") == 0   ? MLXR_KV_F32
+                             : strcmp(v, "f16") == 0 ? MLXR_KV_F16
+                                                     : MLXR_KV_INT8;
+                break;
             default: return false;
             }
         } else {
@@ -257,7 +264,7 @@ int main(int argc, char **argv)
     if (!parse(&f, argc, argv)) {
         fprintf(stderr,
                 "usage: fidelity MODEL IDS [-c CONTEXT] [-t THREADS] [-i ISA] [-d DEVICE] [-p exact|fast] "
-                "[-x <LOGITS]\n");
+                "[-k f32|f16|int8] [-x <LOGITS]\n");
         return 2;
     }
     if (open_all(&f, &err) == MLXR_OK && run_all(&f, &err) == MLXR_OK && check(&f, &err) == MLXR_OK) {

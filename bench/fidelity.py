@@ -97,8 +97,9 @@ def fidelity_program(args):
     return path
 
 
-def own(args, path, device, precision):
+def own(args, path, device, precision, kv=None):
     command = [args.fidelity, args.model, path, "-c", str(args.context), "-t", str(args.threads), "-d", device, "-p", precision]
+    command += ["-k", kv] if kv else []
     done = subprocess.run(command, stdout=subprocess.PIPE)
     if done.returncode != 0:
         raise bc.Failed(f"fidelity: exit code {done.returncode}")
@@ -128,6 +129,7 @@ def parse():
     p.add_argument("--model", default=bc.MODEL, help="the MLX folder (the default model)")
     p.add_argument("--gguf", help="the same model as a GGUF (the default model's)")
     p.add_argument("--variants", default="q4_1,q4_0,q4_0-pure", help="of llama.cpp; \"\" for none")
+    p.add_argument("--kv", default="f32,f16,int8", help="types of keys and values (f16 is the default of --precision fast)")
     p.add_argument("--venv", help="a virtual environment with llama-cpp-python")
     p.add_argument("--build-dir", default=os.path.join(bc.ROOT, "build"))
     p.add_argument("--threads", type=int, default=2)
@@ -159,8 +161,9 @@ def run():
     ids, used = read_ids(args)
     results = {}
     with ids_file(ids) as f:
-        bc.say("mlxr fast")
-        results["mlxr fast"] = own(args, f.name, "cpu", "fast")
+        for kv in args.kv.split(","):
+            bc.say(f"mlxr fast, keys and values {kv}")
+            results[f"mlxr fast, --kv {kv}"] = own(args, f.name, "cpu", "fast", kv)
         if args.ref:
             bc.say("mlxr ref")
             results["mlxr ref"] = own(args, f.name, "ref", "exact")

@@ -298,6 +298,11 @@ typedef enum mlxr_precision {
     MLXR_PRECISION_EXACT
 } mlxr_precision;
 
+/* How keys and values are kept between steps. F16: half the memory of F32 and of what a long context reads; values
+ * beyond 65504 become 65504. INT8: a quarter, with a scale for each head and position. DEFAULT: the device's own choice:
+ * cpu F16, and F32 with MLXR_PRECISION_EXACT; ref F32; mlx the type it computes with, and it has no other. */
+typedef enum mlxr_kv_type { MLXR_KV_DEFAULT, MLXR_KV_F32, MLXR_KV_F16, MLXR_KV_INT8 } mlxr_kv_type;
+
 /* Fill it with mlxr_runner_options_default first. */
 typedef struct mlxr_runner_options {
     const char *adapter; /* "native" (default) or "mock" */
@@ -309,6 +314,7 @@ typedef struct mlxr_runner_options {
     size_t
         memory_limit_bytes; /* mlx: for all of MLX's arrays in this process; 0 (default): MLX's own limit */
     mlxr_precision precision;
+    mlxr_kv_type kv_type;
     int32_t n_threads;      /* 0: one a core */
     size_t context_length;  /* tokens a sequence may hold; 0: the model's own, at most 8192 */
     const char *cache_dir;  /* for compiled tokenizers, see mlxr_tokenizer_options; NULL (default): none */

@@ -198,6 +198,12 @@ mlxr_precision cli_precision(const char *word)
     return strcmp(word, "exact") == 0 ? MLXR_PRECISION_EXACT : MLXR_PRECISION_FAST;
 }
 
+mlxr_kv_type cli_kv_type(const char *word)
+{
+    if (!word) return MLXR_KV_DEFAULT;
+    return strcmp(word, "f32") == 0 ? MLXR_KV_F32 : strcmp(word, "f16") == 0 ? MLXR_KV_F16 : MLXR_KV_INT8;
+}
+
 const char *cli_isa(void)
 {
     const char *isa = getenv("MLXR_CPU");

@@ -52,6 +52,9 @@ mlxr_status cli_model_file_or_dir(char **out, const char *model, const char *pat
 
 /* "exact" or "fast"; NULL: the device's own. */
 mlxr_precision cli_precision(const char *word);
+/* "f32", "f16" or "int8"; NULL: the device's own. */
+mlxr_kv_type cli_kv_type(const char *word);
+#define CLI_KV "how keys and values are kept (cpu: f16, with --precision exact f32)"
 /* The ISA that MLXR_CPU asks for, or NULL. */
 const char *cli_isa(void);
 /* The MLX module that MLXR_MLX_LIB names, or NULL. */

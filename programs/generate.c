@@ -51,6 +51,7 @@ void generate_option_table(struct cli_option table[GENERATE_N_OPTIONS], struct g
         {"device", CLI_STRING, "NAME", &g->device, 0, 0, CLI_DEVICES},
         {"precision", CLI_CHOICE, "exact|fast", &g->precision, 0, 0,
          "exact: float32 throughout (default: fast, on mlx:cpu exact)"},
+        {"kv", CLI_CHOICE, "f32|f16|int8", &g->kv, 0, 0, CLI_KV},
         {"threads", CLI_INT, "N", &g->threads, 0, 1024, "0: one a core (default)"},
         {"context", CLI_INT, "N", &g->context, 0, most,
          "tokens of prompt and answer (0: the model's, at most 8192)"},
@@ -113,6 +114,7 @@ static mlxr_status answer(const struct generate_options *g, struct output *out, 
     options.mlx_library = cli_mlx_library();
     options.cache_dir = cache_dir;
     options.precision = cli_precision(g->precision);
+    options.kv_type = cli_kv_type(g->kv);
     options.n_threads = (int32_t)g->threads;
     options.context_length = (size_t)g->context;
     options.mock_token_ms = (uint32_t)g->mock_token_ms;

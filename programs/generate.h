@@ -6,7 +6,7 @@
 
 struct generate_options {
     const char *program;
-    const char *runner, *device, *precision, *paths_json, *model, *prompt, *system;
+    const char *runner, *device, *precision, *kv, *paths_json, *model, *prompt, *system;
     int64_t max_tokens, context, threads, top_k, repeat_last_n, seed, mock_token_ms;
     double temperature, top_p, min_p, repeat_penalty;
     struct cli_list stop;
@@ -16,7 +16,7 @@ struct generate_options {
 void generate_options_init(struct generate_options *g, const char *program);
 
 /* The option table over g, the same in both programs. */
-enum { GENERATE_N_OPTIONS = 22 };
+enum { GENERATE_N_OPTIONS = 23 };
 void generate_option_table(struct cli_option table[GENERATE_N_OPTIONS], struct generate_options *g);
 
 /* Exit code: 0; 1 after an error line; 130 or 143 when a signal cancelled. */

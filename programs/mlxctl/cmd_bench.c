@@ -40,7 +40,7 @@ typedef struct phase {
 
 typedef struct bench {
     size_t n_prompt, n_tokens, n_batch, n_context, n_repeats;
-    const char *dir, *device_name, *precision;
+    const char *dir, *device_name, *precision, *kv; /* kv NULL: the device's own */
     mlxr_model *model;
     mlxr_device *device;
     mlxr_executable *executable;
@@ -358,10 +358,24 @@ extern char **environ;
 static double first_token_of_child(const bench *b, const char *program)
 {
     char threads[32];
-    const char *argv[] = {
-        program,      "run",          "--model", b->dir,     "--prompt",     FIRST_TOKEN_PROMPT,
-        "--raw",      "--max-tokens", "1",       "--device", b->device_name, "--precision",
-        b->precision, "--threads",    threads,   NULL};
+    const char *argv[] = {program,
+                          "run",
+                          "--model",
+                          b->dir,
+                          "--prompt",
+                          FIRST_TOKEN_PROMPT,
+                          "--raw",
+                          "--max-tokens",
+                          "1",
+                          "--device",
+                          b->device_name,
+                          "--precision",
+                          b->precision,
+                          "--threads",
+                          threads,
+                          b->kv ? "--kv" : NULL,
+                          b->kv,
+                          NULL};
     posix_spawn_file_actions_t actions;
     int ends[2], status = 0;
     uint64_t start;
@@ -478,7 +492,8 @@ static void print_text(mlxr_buf *out, bench *b)
     uint64_t file = mlxr_checkpoint_bytes(mlxr_model_checkpoint(b->model));
 
     mlxr_buf_printf(out, "model         %s, %.1f MB\n", b->dir, (double)file / 1e6);
-    mlxr_buf_printf(out, "device        %s, %s\n", mlxr_device_description(b->device), b->precision);
+    mlxr_buf_printf(out, "device        %s, %s, keys and values %s\n", mlxr_device_description(b->device),
+                    b->precision, mlxr_device_kv(b->device));
     mlxr_buf_printf(out, "load          %.1f ms\n", b->load_ms);
     mlxr_buf_printf(out, "first token   %.1f ms %s\n", b->first_token_ms,
                     b->first_token_is_of_child ? "from the start of a process"
@@ -540,6 +555,8 @@ static void print_json(mlxr_buf *out, bench *b)
                     mlxr_device_n_threads(b->device), b->n_batch, b->n_context);
     mlxr_buf_printf(out, "\"prompt\":%zu,\"tokens\":%zu,\"repeats\":%zu,\"precision\":\"%s\",", b->n_prompt,
                     b->n_tokens, b->n_repeats, b->precision);
+    mlxr_buf_printf(out, "\"kv\":\"%s\",\"kv_block_bytes\":%zu,", mlxr_device_kv(b->device),
+                    mlxr_executable_block_bytes(b->executable));
     mlxr_buf_str(out, "\"isa\":");
     mlxr_json_escape(out, isa, strlen(isa));
     mlxr_buf_str(out, ",\"device\":");
@@ -601,7 +618,7 @@ static mlxr_status bench_model(bench *b, const mlxr_device_options *options, uin
 
 int cmd_bench(int argc, char **argv)
 {
-    const char *model_paths = NULL, *device = "cpu", *precision = "fast", *args[1];
+    const char *model_paths = NULL, *device = "cpu", *precision = "fast", *kv = NULL, *args[1];
     int64_t n_prompt = 512, n_tokens = 128, n_threads = 0, n_batch = 1, n_context = 0, n_repeats = 5;
     bool json = false, profile = false;
     uint64_t start = mlxr_now_ns();
@@ -616,6 +633,7 @@ int cmd_bench(int argc, char **argv)
         {"device", CLI_STRING, "NAME", &device, 0, 0, CLI_DEVICES},
         {"precision", CLI_CHOICE, "exact|fast", &precision, 0, 0,
          "exact: float32 throughout (default: fast)"},
+        {"kv", CLI_CHOICE, "f32|f16|int8", &kv, 0, 0, CLI_KV},
         {"profile", CLI_FLAG, NULL, &profile, 0, 0, "also the time of every kind of step (device cpu)"},
         {"json", CLI_FLAG, NULL, &json, 0, 0, "as one JSON object"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
@@ -644,6 +662,7 @@ int cmd_bench(int argc, char **argv)
     code = 0;
     cli_on_interrupt(cancel_bench, &b);
     device_options.precision = cli_precision(precision);
+    device_options.kv_type = cli_kv_type(kv);
     device_options.n_threads = (size_t)n_threads;
     device_options.isa = cli_isa();
     device_options.mlx_library = cli_mlx_library();
@@ -651,6 +670,7 @@ int cmd_bench(int argc, char **argv)
     device_options.log = cli_log(cli.program, false);
     b.device_name = device;
     b.precision = precision;
+    b.kv = kv;
     b.n_prompt = (size_t)n_prompt;
     b.n_tokens = (size_t)n_tokens;
     b.n_batch = (size_t)n_batch;

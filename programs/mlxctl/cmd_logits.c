@@ -204,7 +204,7 @@ static mlxr_status answer(void *ud, const char *line, size_t n, mlxr_buf *out, m
 
 int cmd_logits(int argc, char **argv)
 {
-    const char *model_paths = NULL, *device = "cpu", *precision = "exact", *args[1];
+    const char *model_paths = NULL, *device = "cpu", *precision = "exact", *kv = NULL, *args[1];
     int64_t n_threads = 0;
     session s = {.n_greedy = -1};
     const struct cli_option options[] = {
@@ -212,12 +212,14 @@ int cmd_logits(int argc, char **argv)
          "answer with the N likeliest next ids, one after the other"},
         {"device", CLI_STRING, "NAME", &device, 0, 0, CLI_DEVICES},
         {"precision", CLI_CHOICE, "exact|fast", &precision, 0, 0, "exact (default): float32 activations"},
+        {"kv", CLI_CHOICE, "f32|f16|int8", &kv, 0, 0, CLI_KV},
         {"t", CLI_INT, "THREADS", &n_threads, 0, 4096, "threads; 0 (default): one a core"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
     };
     const struct cli cli = {
         .program = "mlxctl logits",
-        .synopsis = "MODEL [--greedy N] [--device NAME] [--precision exact|fast] [-t THREADS]",
+        .synopsis =
+            "MODEL [--greedy N] [--device NAME] [--precision exact|fast] [--kv f32|f16|int8] [-t THREADS]",
         .summary = "What a model says about token ids, a JSON object a line on standard input and output:\n"
                    "{\"ids\": [1, 2], \"last\": N} gives {\"logits\": [[...]]} of the last N positions (0: "
                    "all), and\n"
@@ -235,6 +237,7 @@ int cmd_logits(int argc, char **argv)
     if (!cli_parse(&cli, argc, argv, args, 1, &n_args, &code)) return code;
     if (n_args < 1) return cli_usage(&cli, "MODEL is needed");
     device_options.precision = cli_precision(precision);
+    device_options.kv_type = cli_kv_type(kv);
     device_options.n_threads = (size_t)n_threads;
     device_options.isa = cli_isa();
     device_options.mlx_library = cli_mlx_library();

@@ -53,6 +53,12 @@ const char *mlxr_device_description(const mlxr_device *d)
     return d->description;
 }
 
+const char *mlxr_device_kv(const mlxr_device *d)
+{
+    static const char *const names[] = {"", "f32", "f16", "int8"};
+    return names[d->kv_type];
+}
+
 const char *mlxr_device_isa(const mlxr_device *d)
 {
     return d->isa ? d->isa : "";

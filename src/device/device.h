@@ -17,6 +17,7 @@ typedef enum mlxr_ahead { MLXR_AHEAD_DEFAULT, MLXR_AHEAD_ON, MLXR_AHEAD_OFF } ml
 
 typedef struct mlxr_device_options {
     mlxr_precision precision;
+    mlxr_kv_type kv_type;      /* of what mlxr_executable_block_bytes counts */
     size_t n_threads;          /* 0: one a CPU this process may run on; MLX chooses its own */
     const char *isa;           /* cpu: NULL for the best the machine has, else one of those of mlxr.h */
     const char *mlx_library;   /* mlx: the module's file, NULL to look where it is installed and built */
@@ -34,6 +35,8 @@ mlxr_status mlxr_device_open(mlxr_device **out, const char *name, const mlxr_dev
 void mlxr_device_close(mlxr_device *d);
 /* "cpu avx2, 2 threads"; borrowed until close. */
 const char *mlxr_device_description(const mlxr_device *d);
+/* How it keeps keys and values: "f32", "f16" or "int8"; "" where that is its own business. */
+const char *mlxr_device_kv(const mlxr_device *d);
 /* "avx2", "" where there is no choice; borrowed until close. */
 const char *mlxr_device_isa(const mlxr_device *d);
 size_t mlxr_device_n_threads(const mlxr_device *d);
@@ -136,7 +139,8 @@ typedef struct mlxr_device_ops {
 /* A device's own structs begin with these. */
 struct mlxr_device {
     const mlxr_device_ops *ops;
-    const char *isa; /* NULL: none to choose */
+    const char *isa;      /* NULL: none to choose */
+    mlxr_kv_type kv_type; /* DEFAULT: its own */
     size_t n_threads;
     char description[160];
     size_t preferred_tokens_per_step; /* of a prompt; 0: no wish */

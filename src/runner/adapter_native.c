@@ -37,6 +37,7 @@ static mlxr_status native_load(void **context, const char *model, const mlxr_run
                                mlxr_error *err)
 {
     mlxr_device_options device = {.precision = options->precision,
+                                  .kv_type = options->kv_type,
                                   .n_threads = options->n_threads > 0 ? (size_t)options->n_threads : 0,
                                   .isa = options->isa,
                                   .mlx_library = options->mlx_library,

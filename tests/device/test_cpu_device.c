@@ -14,16 +14,23 @@ typedef struct session {
     mlxr_state *state;
 } session;
 
-static session open_session(const char *name, const char *isa, size_t n_threads, const mlxr_program *p,
-                            size_t n_blocks)
+static session open_session_kv(const char *name, const char *isa, size_t n_threads, mlxr_kv_type kv_type,
+                               const mlxr_program *p, size_t n_blocks)
 {
-    mlxr_device_options options = {.precision = MLXR_PRECISION_EXACT, .n_threads = n_threads, .isa = isa};
+    mlxr_device_options options = {
+        .precision = MLXR_PRECISION_EXACT, .n_threads = n_threads, .isa = isa, .kv_type = kv_type};
     session s;
     mlxr_error err;
     assert_ok(mlxr_device_open(&s.device, name, &options, &err), &err);
     assert_ok(mlxr_device_compile(&s.executable, s.device, p, &err), &err);
     assert_ok(mlxr_state_create(&s.state, s.executable, n_blocks, 4, &err), &err);
     return s;
+}
+
+static session open_session(const char *name, const char *isa, size_t n_threads, const mlxr_program *p,
+                            size_t n_blocks)
+{
+    return open_session_kv(name, isa, n_threads, MLXR_KV_DEFAULT, p, n_blocks);
 }
 
 static void close_session(session *s)
@@ -203,6 +210,8 @@ static mlxr_program *attend_program(size_t heads, size_t kv_heads, size_t Dk, si
     return p;
 }
 
+static const mlxr_kv_type kv_types[] = {MLXR_KV_F32, MLXR_KV_F16, MLXR_KV_INT8};
+
 static void attention_shapes_equal_ref(void **state)
 {
     static const struct {
@@ -220,27 +229,44 @@ static void attention_shapes_equal_ref(void **state)
     const mlxr_cpu_kernels *k;
 
     (void)state;
-    for (size_t c = 0; c < MLXR_COUNT(shapes); c++) {
-        mlxr_program *p = attend_program(shapes[c].heads, shapes[c].kv_heads, shapes[c].Dk, shapes[c].Dv,
-                                         shapes[c].window, 0.9f, shapes[c].extras);
+    for (size_t c = 0; c < MLXR_COUNT(shapes) * MLXR_COUNT(kv_types); c++) {
+        size_t i_shape = c / MLXR_COUNT(kv_types);
+        mlxr_kv_type kv = kv_types[c % MLXR_COUNT(kv_types)];
+        mlxr_program *p = attend_program(shapes[i_shape].heads, shapes[i_shape].kv_heads, shapes[i_shape].Dk,
+                                         shapes[i_shape].Dv, shapes[i_shape].window, 0.9f,
+                                         shapes[i_shape].extras);
         float *want = malloc(N * V * sizeof *want), *got = malloc(N * V * sizeof *got);
-        session s = open_session("ref", NULL, 1, p, N / MLXR_KV_BLOCK + 1);
+        float *again = malloc(N * V * sizeof *again);
+        session s = open_session_kv("ref", NULL, 1, kv, p, N / MLXR_KV_BLOCK + 1);
         assert_non_null(want);
         assert_non_null(got);
+        assert_non_null(again);
         step(&s, 0, N, 1, want);
         close_session(&s);
         for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
-            s = open_session("cpu", k->isa, 3, p, N / MLXR_KV_BLOCK + 1);
+            s = open_session_kv("cpu", k->isa, 3, kv, p, N / MLXR_KV_BLOCK + 1);
             step(&s, 0, N, 1, got);
             for (size_t i = 0; i < N * V; i++) {
                 /* Sums of up to 384 terms below 1, or of up to 1200. */
-                if (!(fabsf(got[i] - want[i]) <= (shapes[c].Dk > 128 ? 8e-5f : 2e-5f))) {
-                    fail_msg("shape %zu, %s: [%zu] is %.9g, wanted %.9g", c, k->isa, i, (double)got[i],
-                             (double)want[i]);
+                if (!(fabsf(got[i] - want[i]) <= (shapes[i_shape].Dk > 128 ? 8e-5f : 2e-5f))) {
+                    fail_msg("shape %zu, %s, kv %d: [%zu] is %.9g, wanted %.9g", i_shape, k->isa, (int)kv, i,
+                             (double)got[i], (double)want[i]);
                 }
             }
             close_session(&s);
+            /* Other chunks, other threads: one token at a time is cut into spans, a hundred are not. */
+            for (size_t n_threads = 1; n_threads <= 3; n_threads++) {
+                s = open_session_kv("cpu", k->isa, n_threads, kv, p, N / MLXR_KV_BLOCK + 1);
+                for (size_t t = 0; t < N;) {
+                    size_t n = t < 400 ? 100 : t < 500 ? 7 : 1, to = t + n < N ? t + n : N;
+                    step(&s, t, to, 1, again + t * V);
+                    t = to;
+                }
+                assert_memory_equal(again, got, N * V * sizeof *got);
+                close_session(&s);
+            }
         }
+        free(again);
         free(want);
         free(got);
         mlxr_program_free(p);
@@ -255,11 +281,11 @@ static void old_state_does_not_leak(void **state)
     float want[N * V], got[N * V];
 
     (void)state;
-    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+    for (size_t i = 0; (k = mlxr_cpu_kernels_at(i / MLXR_COUNT(kv_types))) != NULL; i++) {
         mlxr_program *p = attend_program(4, 2, 16, 8, 0, 0.5f, false);
         float *q = (float *)(uintptr_t)p->weights[0].m.data, *key = (float *)(uintptr_t)p->weights[1].m.data,
               *v = (float *)(uintptr_t)p->weights[2].m.data;
-        session s = open_session("cpu", k->isa, 2, p, 3);
+        session s = open_session_kv("cpu", k->isa, 2, kv_types[i % MLXR_COUNT(kv_types)], p, 3);
         float kept_q = q[5], kept_k = key[5], kept_v = v[5];
         step(&s, 0, N, 1, want);
         q[5] = key[5] = v[5] = NAN;
@@ -274,6 +300,44 @@ static void old_state_does_not_leak(void **state)
     }
 }
 
+/* A block has what the type needs; and the default follows the precision. */
+static void kv_types_have_their_size(void **state)
+{
+    enum { NUMBERS = MLXR_KV_BLOCK * 2 * (16 + 32), SCALES = MLXR_KV_BLOCK * 2 * 2 * 4 };
+    static const struct {
+        const char *device;
+        mlxr_precision precision;
+        mlxr_kv_type type;
+        size_t bytes;
+        const char *name;
+    } cases[] = {
+        {"cpu", MLXR_PRECISION_EXACT, MLXR_KV_DEFAULT, 4 * NUMBERS, "f32"},
+        {"cpu", MLXR_PRECISION_FAST, MLXR_KV_DEFAULT, 2 * NUMBERS, "f16"},
+        {"cpu", MLXR_PRECISION_DEFAULT, MLXR_KV_DEFAULT, 2 * NUMBERS, "f16"},
+        {"cpu", MLXR_PRECISION_FAST, MLXR_KV_F32, 4 * NUMBERS, "f32"},
+        {"cpu", MLXR_PRECISION_EXACT, MLXR_KV_F16, 2 * NUMBERS, "f16"},
+        {"cpu", MLXR_PRECISION_EXACT, MLXR_KV_INT8, NUMBERS + SCALES, "int8"},
+        {"ref", MLXR_PRECISION_FAST, MLXR_KV_DEFAULT, 4 * NUMBERS, "f32"},
+    };
+    mlxr_program *p = attend_program(4, 2, 16, 32, 0, 0.5f, false);
+
+    (void)state;
+    for (size_t i = 0; i < MLXR_COUNT(cases); i++) {
+        mlxr_device_options options = {
+            .precision = cases[i].precision, .kv_type = cases[i].type, .n_threads = 1};
+        mlxr_device *d;
+        mlxr_executable *e;
+        mlxr_error err;
+        assert_ok(mlxr_device_open(&d, cases[i].device, &options, &err), &err);
+        assert_ok(mlxr_device_compile(&e, d, p, &err), &err);
+        assert_int_equal(mlxr_executable_block_bytes(e), cases[i].bytes);
+        assert_string_equal(mlxr_device_kv(d), cases[i].name);
+        mlxr_executable_free(e);
+        mlxr_device_close(d);
+    }
+    mlxr_program_free(p);
+}
+
 /* ---- what is refused ---- */
 
 static void bad_options_are_refused(void **state)
@@ -286,6 +350,9 @@ static void bad_options_are_refused(void **state)
     assert_fails(mlxr_device_open(&d, "cpu", &options, &err), MLXR_E_DEVICE, "\"sse9\"", &err);
     assert_null(d);
     assert_non_null(strstr(err.message, "baseline"));
+    options = (mlxr_device_options){.kv_type = MLXR_KV_F16};
+    assert_fails(mlxr_device_open(&d, "mlx", &options, &err), MLXR_E_UNSUPPORTED, "keys and values", &err);
+    assert_null(d);
     options = (mlxr_device_options){.n_threads = 100000};
     assert_fails(mlxr_device_open(&d, "cpu", &options, &err), MLXR_E_INVALID_ARGUMENT, "100000", &err);
     assert_null(d);
@@ -341,6 +408,7 @@ int main(void)
         cmocka_unit_test(passes_change_no_bit),
         cmocka_unit_test(attention_shapes_equal_ref),
         cmocka_unit_test(old_state_does_not_leak),
+        cmocka_unit_test(kv_types_have_their_size),
         cmocka_unit_test(bad_options_are_refused),
         cmocka_unit_test(the_description_names_isa_and_threads),
         cmocka_unit_test(unsupported_operations_are_named),

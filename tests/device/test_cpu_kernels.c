@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "device/cpu/kernels.h"
+#include "device/kv.h"
 
 static uint64_t seed = 1;
 
@@ -460,58 +461,78 @@ static void test_unknown_storage_has_no_kernel(void **state)
 /* ---- attention ---- */
 
 typedef struct cache {
+    const mlxr_cpu_kernels *kernels;
     size_t n_positions, k_dim, v_dim, n_blocks;
-    float *k, *v; /* [n_positions, dim] */
-    float *kv;    /* as the kernel wants it; NaN wherever no position was written */
+    float *k, *v; /* [n_positions, dim], as they are read back */
+    uint8_t *memory;
     uint32_t *blocks;
+    mlxr_cpu_kv kv;
     mlxr_cpu_attend a;
 } cache;
 
-static cache make_cache(size_t n_positions, size_t k_dim, size_t v_dim)
+/* dst = src as kept. */
+static void round_trip(mlxr_kv_type type, float *x, size_t n)
 {
-    cache c = {.n_positions = n_positions, .k_dim = k_dim, .v_dim = v_dim};
-    size_t v_stride = mlxr_round_up(v_dim, MLXR_CPU_V_ALIGN), n_floats;
+    float scale = type == MLXR_KV_INT8 ? mlxr_kv_int8_scale(x, n) : 0, inverse = mlxr_kv_int8_inverse(scale);
+    for (size_t i = 0; i < n; i++) {
+        if (type == MLXR_KV_F16) x[i] = mlxr_f16_to_f32(mlxr_kv_to_f16(x[i]));
+        if (type == MLXR_KV_INT8) x[i] = (float)mlxr_kv_to_int8(x[i], inverse) * scale;
+    }
+}
 
+/* The second head of two in a block; bytes that no position was written to are NaN, or as int8 something. */
+static cache make_cache(const mlxr_cpu_kernels *kernels, mlxr_kv_type type, size_t n_positions, size_t k_dim,
+                        size_t v_dim)
+{
+    cache c = {.kernels = kernels, .n_positions = n_positions, .k_dim = k_dim, .v_dim = v_dim};
+    size_t n_bytes;
+
+    assert_true(mlxr_cpu_kv_layout(&c.kv, type, k_dim, v_dim));
     c.n_blocks = mlxr_round_up(n_positions, MLXR_KV_BLOCK) / MLXR_KV_BLOCK;
     c.k = random_floats(n_positions * k_dim);
     c.v = random_floats(n_positions * v_dim);
-    c.a = (mlxr_cpu_attend){.block_floats = MLXR_KV_BLOCK * (k_dim + v_stride) + 5,
-                            .k_offset = 3,
-                            .v_offset = 3 + MLXR_KV_BLOCK * k_dim,
-                            .k_dim = k_dim,
-                            .v_dim = v_dim,
-                            .v_stride = v_stride};
+    c.a = (mlxr_cpu_attend){.block_bytes = 2 * c.kv.head_bytes};
     for (size_t i = 0; i < MLXR_CPU_QUERIES; i++) {
         c.a.scale[i] = 1.7f;
         c.a.sink[i] = -INFINITY;
     }
-    n_floats = c.n_blocks * c.a.block_floats;
-    c.kv = must_alloc(n_floats * sizeof *c.kv);
-    for (size_t i = 0; i < n_floats; i++) c.kv[i] = NAN;
+    n_bytes = c.n_blocks * c.a.block_bytes;
+    c.memory = mlxr_aligned_alloc(n_bytes);
+    assert_non_null(c.memory);
+    memset(c.memory, 0xff, n_bytes);
     c.blocks = must_alloc(c.n_blocks * sizeof *c.blocks);
     for (size_t i = 0; i < c.n_blocks; i++) c.blocks[i] = (uint32_t)(c.n_blocks - 1 - i);
-    c.a.kv = c.kv;
+    c.a.heads = c.memory + c.kv.head_bytes;
     c.a.blocks = c.blocks;
     return c;
 }
 
+static uint8_t *head_of(const cache *c, size_t p)
+{
+    return c->memory + c->kv.head_bytes + c->blocks[p / MLXR_KV_BLOCK] * c->a.block_bytes;
+}
+
 static void write_position(cache *c, size_t p)
 {
-    float *block = c->kv + c->blocks[p / MLXR_KV_BLOCK] * c->a.block_floats;
-    for (size_t d = 0; d < c->k_dim; d++) {
-        block[c->a.k_offset + d * MLXR_KV_BLOCK + p % MLXR_KV_BLOCK] = c->k[p * c->k_dim + d];
-    }
-    for (size_t d = 0; d < c->v_dim; d++) {
-        block[c->a.v_offset + p % MLXR_KV_BLOCK * c->a.v_stride + d] = c->v[p * c->v_dim + d];
-    }
+    float *k = c->k + p * c->k_dim, *v = c->v + p * c->v_dim;
+    c->kernels->kv_store(&c->kv, head_of(c, p), p % MLXR_KV_BLOCK, k, v);
+    round_trip(c->kv.type, k, c->k_dim);
+    round_trip(c->kv.type, v, c->v_dim);
 }
 
 static void free_cache(cache *c)
 {
     free(c->k);
     free(c->v);
-    free(c->kv);
+    mlxr_aligned_free(c->memory);
     free(c->blocks);
+}
+
+static float *attend_scratch(const cache *c)
+{
+    size_t n = 0;
+    assert_true(mlxr_cpu_attend_scratch(&n, &c->kv));
+    return must_alloc(n * sizeof(float));
 }
 
 /* Of query i of c. */
@@ -541,14 +562,16 @@ static void check_attention(const cache *c, size_t i_query, const float *q, size
 }
 
 /* kind 0: as it is; 1: with sinks; 2: with a cap and scales that change sign; 3: all of that */
-static void check_attend(const mlxr_cpu_kernels *k, size_t k_dim, size_t v_dim, size_t n_queries, size_t last,
-                         size_t window, size_t n_heads, int kind)
+static void check_attend(const mlxr_cpu_kernels *k, mlxr_kv_type type, size_t k_dim, size_t v_dim,
+                         size_t n_queries, size_t last, size_t window, size_t n_heads, int kind)
 {
-    cache c = make_cache(last + 1, k_dim, v_dim);
-    float *scratch = must_alloc(mlxr_cpu_attend_scratch(c.a.v_stride) * sizeof *scratch);
+    cache c = make_cache(k, type, last + 1, k_dim, v_dim);
+    float *scratch = attend_scratch(&c), *parts;
+    size_t span, n_spans, part_floats = mlxr_cpu_part_floats(c.kv.v_stride);
     float *q[MLXR_CPU_QUERIES], *out[MLXR_CPU_QUERIES], *alone = must_alloc(v_dim * sizeof *alone);
     size_t least = last + 1;
 
+    c.a.kv = &c.kv;
     c.a.n_queries = n_queries;
     if (kind & 2) c.a.cap = 5.0f;
     for (size_t i = 0; i < n_queries; i++) {
@@ -565,8 +588,22 @@ static void check_attend(const mlxr_cpu_kernels *k, size_t k_dim, size_t v_dim, 
     }
     for (size_t p = least; p <= last; p++) write_position(&c, p);
     k->attend(&c.a, scratch);
+    span = least / MLXR_CPU_SPAN;
+    n_spans = last / MLXR_CPU_SPAN + 1 - span;
+    parts = must_alloc(n_queries * n_spans * part_floats * sizeof *parts);
+    memset(parts, 0xff, n_queries * n_spans * part_floats * sizeof *parts);
+    /* The later half of the spans first. */
+    k->attend_span(&c.a, (span + n_spans / 2) * MLXR_CPU_SPAN, n_spans - n_spans / 2,
+                   parts + n_spans / 2 * part_floats, n_spans * part_floats, scratch);
+    if (n_spans > 1) {
+        k->attend_span(&c.a, span * MLXR_CPU_SPAN, n_spans / 2, parts, n_spans * part_floats, scratch);
+    }
     for (size_t i = 0; i < n_queries; i++) {
         mlxr_cpu_attend one = c.a;
+        size_t from = c.a.first[i] / MLXR_CPU_SPAN, to = (c.a.limit[i] - 1) / MLXR_CPU_SPAN + 1;
+        k->attend_fold(&c.kv, alone, parts + (i * n_spans + from - span) * part_floats, to - from,
+                       c.a.sink[i], scratch);
+        assert_memory_equal(alone, out[i], v_dim * sizeof *alone);
         check_attention(&c, i, q[i], c.a.first[i], c.a.limit[i], out[i]);
         one.n_queries = 1;
         one.q[0] = q[i];
@@ -582,12 +619,16 @@ static void check_attend(const mlxr_cpu_kernels *k, size_t k_dim, size_t v_dim, 
     }
     free(alone);
     free(scratch);
+    free(parts);
     free_cache(&c);
 }
 
+static const mlxr_kv_type kv_types[] = {MLXR_KV_F32, MLXR_KV_F16, MLXR_KV_INT8};
+
 static void test_attend(void **state)
 {
-    static const size_t lasts[] = {0, 1, 31, 32, 254, 255, 256, 700}, dims[] = {8, 24, 64, 80, 128};
+    static const size_t lasts[] = {0, 1, 31, 32, 254, 255, 256, 700},
+                        dims[] = {8, 24, 64, 80, 96, 128, 256, 7};
     int kind = 0;
     const mlxr_cpu_kernels *k;
 
@@ -597,9 +638,10 @@ static void test_attend(void **state)
                 for (size_t n = 1; n <= MLXR_CPU_QUERIES; n += 1 + n / 3) {
                     size_t n_heads = n % 3 + 1;
                     if ((n - 1) / n_heads > lasts[p]) continue;
-                    check_attend(k, dims[d], dims[(d + p) % MLXR_COUNT(dims)], n, lasts[p], 0, n_heads,
-                                 kind++ % 4);
-                    check_attend(k, dims[d], dims[d], n, lasts[p], 1 + 37 * (n - 1), n_heads, kind++ % 4);
+                    check_attend(k, kv_types[(n + p + d) % 3], dims[d], dims[(d + p) % MLXR_COUNT(dims)], n,
+                                 lasts[p], 0, n_heads, kind++ % 4);
+                    check_attend(k, kv_types[(n + p + d + 1) % 3], dims[d], dims[d], n, lasts[p],
+                                 1 + 37 * (n - 1), n_heads, kind++ % 4);
                 }
             }
         }
@@ -616,13 +658,14 @@ static void test_attend_with_far_scores(void **state)
 
     for (size_t i = 0; (k = mlxr_cpu_kernels_at(i)) != NULL; i++) {
         for (size_t a = 0; a < MLXR_COUNT(peaks); a++) {
-            cache c = make_cache(LAST + 1, DIM, DIM);
-            float *scratch = must_alloc(mlxr_cpu_attend_scratch(c.a.v_stride) * sizeof *scratch);
+            cache c = make_cache(k, kv_types[a % 3], LAST + 1, DIM, DIM);
+            float *scratch = attend_scratch(&c);
             float q[DIM] = {1.0f}, out[DIM];
             for (size_t p = 0; p <= LAST; p++) c.k[p * DIM] *= 100.0f;
             c.k[peaks[a] * DIM] = 400.0f;
             c.k[peaks[a] / 2 * DIM] = 300.0f;
             for (size_t p = 0; p <= LAST; p++) write_position(&c, p);
+            c.a.kv = &c.kv;
             c.a.n_queries = 1;
             c.a.q[0] = q;
             c.a.out[0] = out;
@@ -632,6 +675,70 @@ static void test_attend_with_far_scores(void **state)
             free(scratch);
             free_cache(&c);
         }
+    }
+}
+
+/* What kv.h says of values that do not fit, on every instruction set, at every place of a vector. */
+static void test_kv_edges(void **state)
+{
+    enum { DIM = 37 };
+    static const float edges[] = {0.0f,       -0.0f,     65504.0f,  65519.9f, 65520.0f, 1e30f,
+                                  -1e30f,     INFINITY,  -INFINITY, NAN,      0x1p-24f, 0x1p-25f,
+                                  0x1.8p-25f, -0x1p-14f, 0x1p-149f, 1.0f};
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        for (size_t i = 0; i < MLXR_COUNT(edges); i++) {
+            for (size_t at = 0; at < DIM; at++) {
+                cache c = make_cache(k, MLXR_KV_F16, 2, DIM, DIM);
+                const uint16_t *keys = (const uint16_t *)(const void *)head_of(&c, 1);
+                const uint16_t *values = (const uint16_t *)(const void *)(head_of(&c, 1) + c.kv.v_at);
+                c.k[DIM + at] = c.v[DIM + at] = edges[i];
+                k->kv_store(&c.kv, head_of(&c, 1), 1, c.k + DIM, c.v + DIM);
+                for (size_t d = 0; d < DIM; d++) {
+                    float want = c.k[DIM + d], got = mlxr_f16_to_f32(keys[d * MLXR_KV_BLOCK + 1]);
+                    if (want > 65504.0f) want = 65504.0f;
+                    if (want < -65504.0f) want = -65504.0f;
+                    want = mlxr_f16_to_f32(mlxr_f32_to_f16(want));
+                    assert_true(isnan(want) ? isnan(got) : memcmp(&want, &got, sizeof got) == 0);
+                    assert_int_equal(keys[d * MLXR_KV_BLOCK + 1] == 0xffff, 0);
+                    assert_int_equal(mlxr_kv_to_f16(c.v[DIM + d]) & 0x7fff,
+                                     isnan(want) ? 0x7e00 : values[c.kv.v_stride + d] & 0x7fff);
+                    assert_int_equal(keys[d * MLXR_KV_BLOCK], 0xffff); /* its neighbour's */
+                }
+                free_cache(&c);
+            }
+        }
+    }
+}
+
+static void test_kv_int8(void **state)
+{
+    enum { DIM = 21 };
+    const mlxr_cpu_kernels *k;
+
+    for (size_t i_isa = 0; (k = mlxr_cpu_kernels_at(i_isa)) != NULL; i_isa++) {
+        cache c = make_cache(k, MLXR_KV_INT8, 1, DIM, DIM);
+        const int8_t *values = (const int8_t *)head_of(&c, 0) + c.kv.v_at;
+        const float *scale = (const float *)(const void *)(head_of(&c, 0) + c.kv.v_scales_at);
+        c.v[3] = -4.0f; /* the largest */
+        k->kv_store(&c.kv, head_of(&c, 0), 0, c.k, c.v);
+        assert_true(scale[0] == 4.0f / 127);
+        assert_int_equal(values[3], -127);
+        for (size_t d = 0; d < DIM; d++)
+            assert_true(fabsf((float)values[d] * scale[0] - c.v[d]) <= 2.001f / 127);
+        for (size_t d = 0; d < DIM; d++) c.v[d] = 0.0f;
+        k->kv_store(&c.kv, head_of(&c, 0), 0, c.k, c.v);
+        assert_true(scale[0] == 0.0f);
+        for (size_t d = 0; d < DIM; d++) assert_int_equal(values[d], 0);
+        c.v[5] = INFINITY;
+        k->kv_store(&c.kv, head_of(&c, 0), 0, c.k, c.v);
+        assert_true(isnan(scale[0]));
+        for (size_t d = 0; d < DIM; d++) c.v[d] = 0x1p-140f;
+        k->kv_store(&c.kv, head_of(&c, 0), 0, c.k, c.v);
+        assert_true(scale[0] == 0.0f);
+        assert_int_equal(values[0], 0);
+        free_cache(&c);
     }
 }
 
@@ -1070,6 +1177,8 @@ int main(void)
         cmocka_unit_test(test_unknown_storage_has_no_kernel),
         cmocka_unit_test(test_attend),
         cmocka_unit_test(test_attend_with_far_scores),
+        cmocka_unit_test(test_kv_edges),
+        cmocka_unit_test(test_kv_int8),
         cmocka_unit_test(test_pointwise_and_norm),
         cmocka_unit_test(test_activations),
         cmocka_unit_test(test_activations_at_the_ends),

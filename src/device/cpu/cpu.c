@@ -4,6 +4,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "model/rope.h"
 
@@ -26,6 +29,9 @@ static mlxr_status cpu_open(mlxr_device **out, const mlxr_device_options *option
     d->base.ops = &mlxr_device_cpu;
     d->fast = options->precision != MLXR_PRECISION_EXACT;
     if ((st = mlxr_cpu_kernels_get(&d->kernels, options->isa, err)) != MLXR_OK) goto done;
+    d->base.kv_type = options->kv_type;
+    if (d->base.kv_type == MLXR_KV_DEFAULT)
+        d->base.kv_type = d->fast && d->kernels->converts_halves ? MLXR_KV_F16 : MLXR_KV_F32;
     if ((st = mlxr_pool_create(&d->pool, options->n_threads, err)) != MLXR_OK) goto done;
     n_threads = mlxr_pool_n_threads(d->pool);
     d->base.isa = d->kernels->isa;
@@ -44,7 +50,7 @@ done:
 
 static size_t cpu_block_bytes(const mlxr_executable *base)
 {
-    return ((const cpu_executable *)base)->block_floats * sizeof(float);
+    return ((const cpu_executable *)base)->block_bytes;
 }
 
 static void cpu_state_free(mlxr_state *base)
@@ -54,6 +60,8 @@ static void cpu_state_free(mlxr_state *base)
     free(s->memory);
     free(s);
 }
+
+enum { HUGE_FROM = 4 << 20 }; /* bytes of blocks */
 
 static mlxr_status cpu_state_create(mlxr_state **out, mlxr_executable *base, size_t n_blocks,
                                     size_t n_sequences, mlxr_error *err)
@@ -75,8 +83,15 @@ static mlxr_status cpu_state_create(mlxr_state **out, mlxr_executable *base, siz
             "device cpu: out of memory for %zu blocks of %zu bytes and %zu sequences of %zu bytes", n_blocks,
             cpu_block_bytes(base), n_sequences, sequence_bytes);
     }
-    s->blocks = (float *)(((uintptr_t)s->memory + 63) / 64 * 64);
-    s->sequences = s->blocks + of_blocks / sizeof *s->blocks;
+    s->blocks = (uint8_t *)(((uintptr_t)s->memory + 63) / 64 * 64);
+#ifdef MADV_HUGEPAGE
+    /* A long context reads its blocks all over: a fifth of that time went into finding small pages. */
+    if (of_blocks >= HUGE_FROM) {
+        uintptr_t from = ((uintptr_t)s->blocks + 4095) / 4096 * 4096;
+        (void)madvise((void *)from, of_blocks - 4096, MADV_HUGEPAGE);
+    }
+#endif
+    s->sequences = (float *)(void *)(s->blocks + of_blocks); /* blocks are whole cache lines */
     *out = &s->base;
     return MLXR_OK;
 }
@@ -115,29 +130,6 @@ static inline float *row_of(const pass *s, mlxr_reg_id r, size_t i)
 
 /* ---- ROWS ---- */
 
-static float *block_of(const pass *s, uint32_t token)
-{
-    uint32_t position = s->positions[token];
-    return s->state->blocks + s->tables[s->seqs[token]].blocks[position / MLXR_KV_BLOCK] * s->e->block_floats;
-}
-
-static void store_kv(const pass *s, const mlxr_op *op, size_t i)
-{
-    const mlxr_slot *sl = &s->e->base.program->slots[op->u.attend.slot];
-    const cpu_slot *at = &s->e->slots[op->u.attend.slot];
-    uint32_t token = s->list[i];
-    size_t in_block = s->positions[token] % MLXR_KV_BLOCK;
-    const float *k = row_of(s, op->b, i), *v = row_of(s, op->c, i);
-    float *keys = block_of(s, token) + at->k_offset + in_block;
-    float *values = block_of(s, token) + at->v_offset + in_block * at->v_stride;
-
-    /* Keys: a column of every head's [k_head_dim, MLXR_KV_BLOCK]. */
-    for (size_t d = 0; d < sl->n_kv_heads * sl->k_head_dim; d++) keys[d * MLXR_KV_BLOCK] = k[d];
-    for (size_t h = 0; h < sl->n_kv_heads; h++) {
-        memcpy(values + h * MLXR_KV_BLOCK * at->v_stride, v + h * sl->v_head_dim, sl->v_head_dim * sizeof *v);
-    }
-}
-
 static void row_op(const pass *s, const cpu_op *c, size_t i)
 {
     const mlxr_cpu_kernels *k = s->d->kernels;
@@ -149,7 +141,8 @@ static void row_op(const pass *s, const cpu_op *c, size_t i)
     float *dst;
 
     if (c->part == CPU_STORE) {
-        store_kv(s, op, i);
+        mlxr_cpu_store(s->e, s->state, op, s->tables[s->seqs[token]].blocks, s->positions[token],
+                       row_of(s, op->b, i), row_of(s, op->c, i));
         return;
     }
     dst = row_of(s, op->dst, i);
@@ -323,82 +316,26 @@ static void run_linears(pass *s)
 
 /* ---- LOOK ---- */
 
-typedef struct look {
-    const pass *s;
-    size_t n_kv_heads, per_head; /* queries of one token that read the same keys */
-    size_t n_parts;              /* of per_head, where they are more than fit a call */
-} look;
-
-/* What the scores of a query at this position are multiplied by. */
-static float score_scale(const mlxr_op *op, size_t position)
+static mlxr_status run_look(pass *s, mlxr_error *err)
 {
-    size_t span = op->u.attend.position_span, n_spans = span ? position / span : 0;
-
-    return op->u.attend.scale * (float)(1 + op->u.attend.position_beta * log(1 + (double)n_spans));
-}
-
-static void look_range(void *arg, size_t begin, size_t end, size_t i_thread)
-{
-    const look *l = arg;
-    const pass *s = l->s;
-    const cpu_executable *e = s->e;
+    cpu_executable *e = s->e;
     const mlxr_op *op = s->ops[0].op;
-    const mlxr_slot *sl = &e->base.program->slots[op->u.attend.slot];
-    const cpu_slot *at = &e->slots[op->u.attend.slot];
+    cpu_look l = {.e = e,
+                  .state = s->state,
+                  .c = &s->ops[0],
+                  .tables = s->tables,
+                  .n = s->n_list,
+                  .list = s->list,
+                  .positions = s->positions,
+                  .seqs = s->seqs,
+                  .q = e->x,
+                  .dst = e->y};
 
-    for (size_t i = begin; i < end; i++) {
-        const cpu_tile *tile = &e->tiles[i / (l->n_kv_heads * l->n_parts)];
-        size_t kv_head = i / l->n_parts % l->n_kv_heads, part = i % l->n_parts * MLXR_CPU_QUERIES;
-        size_t n_heads = l->per_head - part < MLXR_CPU_QUERIES ? l->per_head - part : MLXR_CPU_QUERIES;
-        uint32_t first_token = s->list[tile->begin];
-        mlxr_cpu_attend a = {
-            .kv = s->state->blocks,
-            .block_floats = e->block_floats,
-            .k_offset = at->k_offset + kv_head * sl->k_head_dim * MLXR_KV_BLOCK,
-            .v_offset = at->v_offset + kv_head * at->v_stride * MLXR_KV_BLOCK,
-            .k_dim = sl->k_head_dim,
-            .v_dim = sl->v_head_dim,
-            .v_stride = at->v_stride,
-            .blocks = s->tables[s->seqs[first_token]].blocks,
-            .cap = op->u.attend.softcap,
-        };
-        for (size_t t = tile->begin; t < tile->begin + tile->n; t++) {
-            size_t position = s->positions[s->list[t]];
-            float scale = score_scale(op, position);
-            const float *q = row_of(s, op->a, t), *sinks = s->ops[0].vector;
-            float *dst = row_of(s, op->dst, t);
-            for (size_t h = 0; h < n_heads; h++) {
-                size_t head = kv_head * l->per_head + part + h;
-                a.q[a.n_queries] = q + head * sl->k_head_dim;
-                a.scale[a.n_queries] = scale;
-                a.sink[a.n_queries] = sinks ? sinks[head] : -INFINITY;
-                a.out[a.n_queries] = dst + head * sl->v_head_dim;
-                a.limit[a.n_queries] = position + 1;
-                a.first[a.n_queries] = sl->window && position >= sl->window ? position + 1 - sl->window : 0;
-                a.n_queries++;
-            }
-        }
-        s->d->kernels->attend(&a, e->scratch + i_thread * e->scratch_floats);
+    for (size_t i = 0; i < s->n_list; i++) {
+        e->x[i] = row_of(s, op->a, i);
+        e->y[i] = row_of(s, op->dst, i);
     }
-}
-
-static void run_look(pass *s)
-{
-    const mlxr_op *op = s->ops[0].op;
-    const mlxr_slot *sl = &s->e->base.program->slots[op->u.attend.slot];
-    look l = {.s = s, .n_kv_heads = sl->n_kv_heads, .per_head = op->u.attend.n_heads / sl->n_kv_heads};
-    size_t most = MLXR_CPU_QUERIES / l.per_head, n_tiles = 0;
-
-    if (most == 0) most = 1;
-    l.n_parts = (l.per_head + MLXR_CPU_QUERIES - 1) / MLXR_CPU_QUERIES;
-    for (size_t i = 0; i < s->n_list;) {
-        cpu_tile *tile = &s->e->tiles[n_tiles++];
-        *tile = (cpu_tile){i, 1};
-        for (i++; i < s->n_list && tile->n < most && s->seqs[s->list[i]] == s->seqs[s->list[i - 1]]; i++) {
-            tile->n++;
-        }
-    }
-    mlxr_pool_for(s->d->pool, n_tiles * l.n_kv_heads * l.n_parts, 1, look_range, &l);
+    return mlxr_cpu_run_look(&l, err);
 }
 
 /* ---- EXPERTS ---- */
@@ -591,6 +528,7 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
 {
     const cpu_executable *e = s->e;
     uint64_t began;
+    mlxr_status st = MLXR_OK;
 
     s->list = e->every;
     s->n_list = s->n_tokens;
@@ -611,11 +549,12 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
         switch (step->kind) {
         case CPU_ROWS: mlxr_pool_for(s->d->pool, s->n_list, rows_grain(s), rows_range, s); break;
         case CPU_LINEARS: run_linears(s); break;
-        case CPU_LOOKING: run_look(s); break;
+        case CPU_LOOKING: st = run_look(s, err); break;
         case CPU_EXPERTS: run_experts(s); break;
         case CPU_CONV:
         case CPU_DELTA: run_recurrent(s); break;
         }
+        if (st != MLXR_OK) return st;
         if (e->profile) note_step(s, step, began);
     }
     return MLXR_OK;

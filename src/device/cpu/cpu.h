@@ -4,7 +4,7 @@
  *   - ROWS: consecutive operations on single rows (embed, norm, rope, add, ..., storing keys and values), all of them
  *     for one token after the other;
  *   - LINEARS: consecutive linear operations that read the same register (q, k, v; gate, up), as one run of rows;
- *   - LOOK: attention over what is stored;
+ *   - LOOK: attention over what is stored (look.c);
  *   - CONV, DELTA: one operation that moves the state of each sequence on, token by token;
  *   - EXPERTS: one such operation (experts.c).
  * What leads only to logits runs for the wanted tokens alone. A token's values stay in its own row of every register
@@ -75,9 +75,10 @@ typedef struct cpu_rope {
     float *cos, *sin;  /* [cap_tokens, half] */
 } cpu_rope;
 
-/* Where a slot's keys and values lie within a block of the state, in floats; one head after the other. */
+/* A slot's heads within a block of the state: the first from `at`, in bytes. */
 typedef struct cpu_slot {
-    size_t k_offset, v_offset, v_stride;
+    size_t at;
+    mlxr_cpu_kv kv;
 } cpu_slot;
 
 /* Consecutive tokens of one sequence in a step's list. Those of a LOOK are few: their heads share the loads of keys and
@@ -95,7 +96,7 @@ typedef struct cpu_executable {
     cpu_rope *ropes;
     size_t n_ropes;
     cpu_slot *slots;
-    size_t block_floats;
+    size_t block_bytes;
     mlxr_arena arena; /* all of the above but the tables of ropes */
 
     size_t n_ints;                    /* most kinds of integers in one step */
@@ -116,12 +117,14 @@ typedef struct cpu_executable {
     cpu_tile *tiles;           /* [cap_tokens] */
     struct cpu_mixing *mixing; /* NULL without EXPERTS */
 
+    struct cpu_looking *looking; /* look.c's own: what spans left to be added up; NULL before the first */
+
     struct cpu_profile *profile; /* NULL: no times are kept */
 } cpu_executable;
 
 typedef struct cpu_state {
     mlxr_state base;
-    float *blocks;    /* [n_blocks, block_floats] */
+    uint8_t *blocks;  /* [n_blocks, block_bytes] */
     float *sequences; /* [n_sequences, 2, n_sequence_floats] */
     void *memory;     /* what both lie in */
 } cpu_state;
@@ -146,6 +149,26 @@ typedef struct cpu_noted {
 bool mlxr_cpu_profile_create(cpu_executable *e);
 void mlxr_cpu_profile_note(cpu_executable *e, size_t i_step, uint64_t ns, const cpu_noted *noted);
 mlxr_profile_row *mlxr_cpu_profile_rows(mlxr_executable *e, size_t *n_rows);
+
+/* ---- look.c: ATTEND ---- */
+
+/* The keys and values of one token, at its position. */
+void mlxr_cpu_store(const cpu_executable *e, cpu_state *s, const mlxr_op *op, const uint32_t *blocks,
+                    size_t position, const float *k, const float *v);
+
+typedef struct cpu_look {
+    cpu_executable *e;
+    const cpu_state *state;
+    const cpu_op *c;
+    const mlxr_block_table *tables;
+    size_t n;                         /* tokens */
+    const uint32_t *list;             /* [n] */
+    const uint32_t *positions, *seqs; /* by list[i] */
+    const float *const *q;            /* [n] rows */
+    float *const *dst;
+} cpu_look;
+mlxr_status mlxr_cpu_run_look(const cpu_look *l, mlxr_error *err);
+void mlxr_cpu_release_look(cpu_executable *e);
 
 /* ---- experts.c ---- */
 void mlxr_cpu_route(const cpu_op *c, size_t n_experts, const float *scores, float *dst);

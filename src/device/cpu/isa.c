@@ -13,24 +13,25 @@
 #endif
 #endif
 
-#define TABLE(name, suffix, integers)                                               \
-    {                                                                               \
-        .isa = name, .ints = integers, .linear = mlxr_cpu_linear_##suffix,          \
-        .attend = mlxr_cpu_attend_##suffix, .conv = mlxr_cpu_conv_##suffix,         \
-        .delta = mlxr_cpu_delta_##suffix, .rms_norm = mlxr_cpu_rms_norm_##suffix,   \
-        .layer_norm = mlxr_cpu_layer_norm_##suffix, .rope = mlxr_cpu_rope_##suffix, \
-        .act_mul = mlxr_cpu_act_mul_##suffix, .add = mlxr_cpu_add_##suffix,         \
-        .scale = mlxr_cpu_scale_##suffix, .softcap = mlxr_cpu_softcap_##suffix,     \
-        .likeliest = mlxr_cpu_likeliest_##suffix, .mix = mlxr_cpu_mix_##suffix,     \
+#define TABLE(name, suffix, integers, halves)                                                               \
+    {                                                                                                       \
+        .isa = name, .ints = integers, .converts_halves = halves, .linear = mlxr_cpu_linear_##suffix,       \
+        .attend = mlxr_cpu_attend_##suffix, .attend_span = mlxr_cpu_attend_span_##suffix,                   \
+        .attend_fold = mlxr_cpu_attend_fold_##suffix, .kv_store = mlxr_cpu_kv_store_##suffix,               \
+        .conv = mlxr_cpu_conv_##suffix, .delta = mlxr_cpu_delta_##suffix,                                   \
+        .rms_norm = mlxr_cpu_rms_norm_##suffix, .layer_norm = mlxr_cpu_layer_norm_##suffix,                 \
+        .rope = mlxr_cpu_rope_##suffix, .act_mul = mlxr_cpu_act_mul_##suffix, .add = mlxr_cpu_add_##suffix, \
+        .scale = mlxr_cpu_scale_##suffix, .softcap = mlxr_cpu_softcap_##suffix,                             \
+        .likeliest = mlxr_cpu_likeliest_##suffix, .mix = mlxr_cpu_mix_##suffix,                             \
     }
 
-static const mlxr_cpu_kernels baseline = TABLE("baseline", base, NULL);
+static const mlxr_cpu_kernels baseline = TABLE("baseline", base, NULL, false);
 
 #ifdef MLXR_CPU_X86
-static const mlxr_cpu_kernels avx2 = TABLE("avx2", avx2, &mlxr_ints_avx2),
-                              avxvnni = TABLE("avxvnni", avx2, &mlxr_ints_avxvnni),
-                              avx512 = TABLE("avx512", avx512, NULL),
-                              vnni = TABLE("vnni", avx512, &mlxr_ints_vnni);
+static const mlxr_cpu_kernels avx2 = TABLE("avx2", avx2, &mlxr_ints_avx2, true),
+                              avxvnni = TABLE("avxvnni", avx2, &mlxr_ints_avxvnni, true),
+                              avx512 = TABLE("avx512", avx512, NULL, true),
+                              vnni = TABLE("vnni", avx512, &mlxr_ints_vnni, true);
 
 /* The builtins look at what the system saves of the registers too; not every compiler's knows f16c, which uses the
  * same registers as avx2. */
@@ -61,8 +62,8 @@ static bool has_avx512(void)
 #endif
 
 #ifdef MLXR_CPU_ARM
-static const mlxr_cpu_kernels neon = TABLE("neon", neon, NULL),
-                              dotprod = TABLE("dotprod", neon, &mlxr_ints_dotprod);
+static const mlxr_cpu_kernels neon = TABLE("neon", neon, NULL, true),
+                              dotprod = TABLE("dotprod", neon, &mlxr_ints_dotprod, true);
 
 /* sdot and udot. Where there is no way to ask, they are taken not to be there. */
 static bool has_dotprod(void)

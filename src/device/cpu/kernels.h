@@ -15,7 +15,7 @@
 enum {
     MLXR_CPU_CHUNK = 32,   /* columns unpacked at a time: one group at most, but two of nvfp4's 16 */
     MLXR_CPU_SPAN = 256,   /* cached positions of one softmax step, counted from position 0 */
-    MLXR_CPU_QUERIES = 32, /* (token, head) pairs of one attention call */
+    MLXR_CPU_QUERIES = 48, /* (token, head) pairs of one attention call */
 };
 
 static inline size_t mlxr_round_up(size_t n, size_t to)
@@ -70,18 +70,32 @@ static inline bool mlxr_cpu_linear_scratch(size_t *out, size_t n_cols)
            mlxr_add_size(out, panel, (size_t)MLXR_CPU_PART_TOKENS * rows * 16);
 }
 
+/* How the keys and values of one head lie in a block of a state, in bytes from the head's start; one head after the
+ * other. Keys [k_dim, MLXR_KV_BLOCK], one lane a position; values [MLXR_KV_BLOCK, v_stride], v_stride = v_dim rounded
+ * up to MLXR_CPU_V_ALIGN; elements are float, IEEE half or int8. INT8 has the scales of the keys, then those of the
+ * values, float [MLXR_KV_BLOCK] each. Heads begin at multiples of 64. kv.h says how values are rounded. */
+enum { MLXR_CPU_V_ALIGN = 16 };
+typedef struct mlxr_cpu_kv {
+    mlxr_kv_type type; /* not DEFAULT */
+    size_t k_dim, v_dim, v_stride;
+    size_t v_at, k_scales_at, v_scales_at; /* the scales of INT8 alone */
+    size_t head_bytes;
+} mlxr_cpu_kv;
+/* false: does not fit a size_t. */
+bool mlxr_cpu_kv_layout(mlxr_cpu_kv *out, mlxr_kv_type type, size_t k_dim, size_t v_dim);
+
 /* Attention of up to MLXR_CPU_QUERIES queries on one head of keys and values, one sequence:
  * out[i] = softmax over p in [first[i], limit[i]) of (scale[i] * q[i] . K[p]) . V. first < limit. With a cap above 0 a
  * score s becomes cap * tanh(s / cap). A sink above -inf is one more score, without a value.
- * Position p lies in block blocks[p / MLXR_KV_BLOCK]; there keys are [k_dim, MLXR_KV_BLOCK] (one lane a position)
- * and values [MLXR_KV_BLOCK, v_stride], v_stride = v_dim rounded up to MLXR_CPU_V_ALIGN.
- * Softmax online over spans of MLXR_CPU_SPAN absolute positions. */
-enum { MLXR_CPU_V_ALIGN = 16 };
+ * Position p lies in block blocks[p / MLXR_KV_BLOCK].
+ *
+ * Spans of MLXR_CPU_SPAN absolute positions each have a softmax of their own, by their own maximum; then what they
+ * gave is added up, first span first, after the sink. So it is the same whether one call takes all spans of a query
+ * (attend), or each span is a call (attend_span), on any thread, and one adds them up (attend_fold). */
 typedef struct mlxr_cpu_attend {
-    const float *kv;           /* the state's blocks */
-    size_t block_floats;       /* from one block to the next */
-    size_t k_offset, v_offset; /* of this head within a block */
-    size_t k_dim, v_dim, v_stride;
+    const mlxr_cpu_kv *kv;
+    const uint8_t *heads; /* this head in block 0 of the state */
+    size_t block_bytes;   /* from one block to the next */
     const uint32_t *blocks;
     float cap;
     size_t n_queries;
@@ -91,9 +105,21 @@ typedef struct mlxr_cpu_attend {
     size_t first[MLXR_CPU_QUERIES], limit[MLXR_CPU_QUERIES];
 } mlxr_cpu_attend;
 
-static inline size_t mlxr_cpu_attend_scratch(size_t v_stride)
+/* What a span gave a query, in floats: the weighted sum of values [v_stride], then the maximum and the weights' sum. */
+static inline size_t mlxr_cpu_part_floats(size_t v_stride)
 {
-    return MLXR_CPU_QUERIES * (MLXR_CPU_SPAN + v_stride);
+    return v_stride + MLXR_CPU_V_ALIGN;
+}
+
+/* Floats of scratch of attend and attend_span: scores, running sums, a span's sums, the queries, a block as floats. */
+static inline bool mlxr_cpu_attend_scratch(size_t *out, const mlxr_cpu_kv *kv)
+{
+    size_t columns;
+    return mlxr_add_size(&columns, kv->k_dim, 3 * kv->v_stride) &&
+           mlxr_add_size(&columns, columns, MLXR_CPU_SPAN + MLXR_CPU_V_ALIGN) &&
+           mlxr_mul_size(out, columns, MLXR_CPU_QUERIES) &&
+           mlxr_mul_size(&columns, kv->k_dim, MLXR_KV_BLOCK) && mlxr_add_size(out, *out, columns) &&
+           mlxr_mul_size(&columns, kv->v_stride, MLXR_KV_BLOCK) && mlxr_add_size(out, *out, columns);
 }
 
 /* Of n_tokens consecutive tokens of a sequence, for channels [begin, end):
@@ -132,10 +158,20 @@ struct mlxr_ints_kernels; /* ints.h */
 
 typedef struct mlxr_cpu_kernels {
     const char *isa;
+    bool converts_halves;                 /* in one instruction */
     const struct mlxr_ints_kernels *ints; /* NULL: products are float32 in `--precision fast` too */
     /* NULL when there is no kernel for how m is stored. */
     mlxr_cpu_linear_fn (*linear)(const mlxr_matrix *m);
     void (*attend)(const mlxr_cpu_attend *a, float *scratch);
+    /* What n_spans spans give, the first from position `span`: to query i at parts + i * stride, one part after the
+     * other; where a query sees nothing of a span, its part is left. */
+    void (*attend_span)(const mlxr_cpu_attend *a, size_t span, size_t n_spans, float *parts, size_t stride,
+                        float *scratch);
+    /* out from n_parts >= 1 parts, one after the other. */
+    void (*attend_fold)(const mlxr_cpu_kv *kv, float *out, const float *parts, size_t n_parts, float sink,
+                        float *scratch);
+    /* One head's k and v, floats, to position in_block of its place in a block. */
+    void (*kv_store)(const mlxr_cpu_kv *kv, uint8_t *head, size_t in_block, const float *k, const float *v);
     void (*conv)(const mlxr_cpu_conv *a, size_t begin, size_t end);
     void (*delta)(const mlxr_cpu_delta *a);
     /* The rest is for one row. w: offset + weight. */
@@ -157,22 +193,28 @@ typedef struct mlxr_cpu_kernels {
 } mlxr_cpu_kernels;
 
 /* One per instruction set, assembled in isa.c from what each file exports. */
-#define MLXR_CPU_ISA_DECLARE(isa)                                                                         \
-    mlxr_cpu_linear_fn mlxr_cpu_linear_##isa(const mlxr_matrix *m);                                       \
-    void mlxr_cpu_attend_##isa(const mlxr_cpu_attend *a, float *scratch);                                 \
-    void mlxr_cpu_conv_##isa(const mlxr_cpu_conv *a, size_t begin, size_t end);                           \
-    void mlxr_cpu_delta_##isa(const mlxr_cpu_delta *a);                                                   \
-    void mlxr_cpu_rms_norm_##isa(float *y, const float *x, const float *w, size_t n, float eps);          \
-    void mlxr_cpu_layer_norm_##isa(float *y, const float *x, const float *w, const float *bias, size_t n, \
-                                   float eps);                                                            \
-    void mlxr_cpu_rope_##isa(float *x, size_t n_heads, size_t head_dim, size_t n_rot,                     \
-                             mlxr_rope_pairing pairing, const float *cos, const float *sin);              \
-    void mlxr_cpu_act_mul_##isa(float *y, const float *a, const float *b, size_t n, mlxr_cpu_act how);    \
-    void mlxr_cpu_add_##isa(float *y, const float *a, const float *b, size_t n);                          \
-    void mlxr_cpu_scale_##isa(float *y, const float *a, float factor, size_t n);                          \
-    void mlxr_cpu_softcap_##isa(float *y, const float *a, float cap, size_t n);                           \
-    int32_t mlxr_cpu_likeliest_##isa(const float *x, size_t n);                                           \
-    void mlxr_cpu_mix_##isa(float *y, const float *const *x, const uint32_t *which, const float *w,       \
+#define MLXR_CPU_ISA_DECLARE(isa)                                                                          \
+    mlxr_cpu_linear_fn mlxr_cpu_linear_##isa(const mlxr_matrix *m);                                        \
+    void mlxr_cpu_attend_##isa(const mlxr_cpu_attend *a, float *scratch);                                  \
+    void mlxr_cpu_attend_span_##isa(const mlxr_cpu_attend *a, size_t span, size_t n_spans, float *parts,   \
+                                    size_t stride, float *scratch);                                        \
+    void mlxr_cpu_attend_fold_##isa(const mlxr_cpu_kv *kv, float *out, const float *parts, size_t n_parts, \
+                                    float sink, float *scratch);                                           \
+    void mlxr_cpu_kv_store_##isa(const mlxr_cpu_kv *kv, uint8_t *head, size_t in_block, const float *k,    \
+                                 const float *v);                                                          \
+    void mlxr_cpu_conv_##isa(const mlxr_cpu_conv *a, size_t begin, size_t end);                            \
+    void mlxr_cpu_delta_##isa(const mlxr_cpu_delta *a);                                                    \
+    void mlxr_cpu_rms_norm_##isa(float *y, const float *x, const float *w, size_t n, float eps);           \
+    void mlxr_cpu_layer_norm_##isa(float *y, const float *x, const float *w, const float *bias, size_t n,  \
+                                   float eps);                                                             \
+    void mlxr_cpu_rope_##isa(float *x, size_t n_heads, size_t head_dim, size_t n_rot,                      \
+                             mlxr_rope_pairing pairing, const float *cos, const float *sin);               \
+    void mlxr_cpu_act_mul_##isa(float *y, const float *a, const float *b, size_t n, mlxr_cpu_act how);     \
+    void mlxr_cpu_add_##isa(float *y, const float *a, const float *b, size_t n);                           \
+    void mlxr_cpu_scale_##isa(float *y, const float *a, float factor, size_t n);                           \
+    void mlxr_cpu_softcap_##isa(float *y, const float *a, float cap, size_t n);                            \
+    int32_t mlxr_cpu_likeliest_##isa(const float *x, size_t n);                                            \
+    void mlxr_cpu_mix_##isa(float *y, const float *const *x, const uint32_t *which, const float *w,        \
                             size_t k, size_t n);
 MLXR_CPU_ISA_DECLARE(base)
 MLXR_CPU_ISA_DECLARE(avx2)

@@ -183,7 +183,9 @@ static mlxr_status prepare(cpu_executable *e, cpu_op *c, size_t i, mlxr_error *e
     case MLXR_OP_LAYER_NORM: return prepare_norm(e, c, err);
     case MLXR_OP_ROPE: return prepare_rope(e, c);
     case MLXR_OP_ATTEND:
-        scratch = mlxr_cpu_attend_scratch(e->slots[op->u.attend.slot].v_stride);
+        if (!mlxr_cpu_attend_scratch(&scratch, &e->slots[op->u.attend.slot].kv)) {
+            return mlxr_fail_nomem(err, "device cpu");
+        }
         if (scratch > e->scratch_floats) e->scratch_floats = scratch;
         return take_vector(&c->vector, e, op->weight, err);
     case MLXR_OP_ROUTE: return take_vector(&c->vector, e, op->weight, err);
@@ -302,30 +304,45 @@ static void list_ints(cpu_executable *e)
 
 /* ---- memory ---- */
 
-/* Each KV slot's keys [n_kv_heads, k_head_dim, MLXR_KV_BLOCK], then its values [n_kv_heads, MLXR_KV_BLOCK, v_stride]. */
+bool mlxr_cpu_kv_layout(mlxr_cpu_kv *kv, mlxr_kv_type type, size_t k_dim, size_t v_dim)
+{
+    size_t size = type == MLXR_KV_F16 ? 2 : type == MLXR_KV_INT8 ? 1 : sizeof(float), values;
+
+    *kv = (mlxr_cpu_kv){.type = type, .k_dim = k_dim, .v_dim = v_dim};
+    if (!mlxr_mul_size(&kv->v_at, k_dim, MLXR_KV_BLOCK * size) ||
+        !mlxr_add_size(&kv->v_stride, v_dim, MLXR_CPU_V_ALIGN - 1)) {
+        return false;
+    }
+    kv->v_stride = kv->v_stride / MLXR_CPU_V_ALIGN * MLXR_CPU_V_ALIGN;
+    if (!mlxr_mul_size(&values, kv->v_stride, MLXR_KV_BLOCK * size) ||
+        !mlxr_add_size(&kv->k_scales_at, kv->v_at, values)) {
+        return false;
+    }
+    kv->v_scales_at = kv->k_scales_at + MLXR_KV_BLOCK * sizeof(float);
+    return mlxr_add_size(&kv->head_bytes, kv->k_scales_at,
+                         type == MLXR_KV_INT8 ? 2 * MLXR_KV_BLOCK * sizeof(float) + 63 : 63) &&
+           (kv->head_bytes = kv->head_bytes / 64 * 64) > 0;
+}
+
+/* Each KV slot's heads, one slot after the other. */
 static bool lay_out_block(cpu_executable *e)
 {
     const mlxr_program *p = e->base.program;
-    size_t total = 0;
+    mlxr_kv_type type = e->base.device->kv_type;
 
     for (size_t i = 0; i < p->n_slots; i++) {
         const mlxr_slot *sl = &p->slots[i];
         cpu_slot *s = &e->slots[i];
-        size_t k, v;
+        size_t bytes;
         if (sl->kind != MLXR_SLOT_KV) continue;
-        if (!mlxr_add_size(&s->v_stride, sl->v_head_dim, MLXR_CPU_V_ALIGN - 1)) return false;
-        s->v_stride = s->v_stride / MLXR_CPU_V_ALIGN * MLXR_CPU_V_ALIGN;
-        if (!mlxr_mul_size(&k, sl->n_kv_heads, sl->k_head_dim) || !mlxr_mul_size(&k, k, MLXR_KV_BLOCK) ||
-            !mlxr_mul_size(&v, sl->n_kv_heads, s->v_stride) || !mlxr_mul_size(&v, v, MLXR_KV_BLOCK)) {
+        s->at = e->block_bytes;
+        if (!mlxr_cpu_kv_layout(&s->kv, type, sl->k_head_dim, sl->v_head_dim) ||
+            !mlxr_mul_size(&bytes, sl->n_kv_heads, s->kv.head_bytes) ||
+            !mlxr_add_size(&e->block_bytes, e->block_bytes, bytes)) {
             return false;
         }
-        s->k_offset = total;
-        if (!mlxr_add_size(&total, total, k)) return false;
-        s->v_offset = total;
-        if (!mlxr_add_size(&total, total, v)) return false;
     }
-    e->block_floats = total;
-    return total <= SIZE_MAX / sizeof(float);
+    return true;
 }
 
 static bool allocate(cpu_executable *e)
@@ -420,6 +437,7 @@ void mlxr_cpu_executable_free(mlxr_executable *base)
     cpu_executable *e = (cpu_executable *)base;
 
     release(e);
+    mlxr_cpu_release_look(e);
     mlxr_aligned_free(e->scratch);
     mlxr_arena_clear(&e->arena);
     free(e);

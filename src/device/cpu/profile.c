@@ -78,8 +78,7 @@ void mlxr_cpu_profile_note(cpu_executable *e, size_t i_step, uint64_t ns, const 
         .n_tokens = noted->n,
         .positions = f->positions,
         .seqs = f->seqs,
-        .kv_bytes = kv_numbers > 0 ? (double)e->block_floats * sizeof(float) / (MLXR_KV_BLOCK * kv_numbers)
-                                   : 0,
+        .kv_bytes = kv_numbers > 0 ? (double)e->block_bytes / (MLXR_KV_BLOCK * kv_numbers) : 0,
     };
     mlxr_cost cost = {0};
 

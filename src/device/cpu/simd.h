@@ -4,7 +4,7 @@
  * A primitive header gives: V_W lanes; vf, a vector of floats; v_book, what unpacking needs of a group;
  * v_load, v_store, v_load_n, v_store_n (the first n lanes, the rest 0 or left), v_set1, v_fma (a * b + c), v_max,
  * v_min, v_if_less (yes where a < b, no elsewhere), v_reduce_add, v_reduce_max, v_reduce4 (four sums, lanes added as
- * one tree), v_exp, v_book_make, v_unpack, v_unpack_e2m1, v_unpack_e4m3, v_from_f16, v_from_bf16, v_from_e8m0,
+ * one tree), v_exp, v_book_make, v_unpack, v_unpack_e2m1, v_unpack_e4m3, v_from_f16, v_to_f16, v_from_i8, v_from_bf16, v_from_e8m0,
  * v_from_e4m3. Sums and products use the vector types' operators. */
 #ifndef MLXR_CPU_SIMD_H
 #define MLXR_CPU_SIMD_H

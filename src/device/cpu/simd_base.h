@@ -11,6 +11,7 @@ enum { V_W = 4 };
 typedef float vf __attribute__((vector_size(16)));
 typedef float v4 __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
+typedef uint32_t vu __attribute__((vector_size(16)));
 typedef struct v_book {
     vf scale, bias;
 } v_book;
@@ -113,11 +114,32 @@ INLINE vf v_exp(vf x)
     return v_select(x < v_set1(EXP_LEAST), v_set1(0.0f), p);
 }
 
+/* The half's bits, moved to where a float has them, are 2^112 times too small, subnormals included; infinities and NaN
+ * get the exponent they lack. */
 INLINE vf v_from_f16(const uint8_t *p)
 {
     uint16_t h[4];
+    vu u, size;
     memcpy(h, p, sizeof h);
-    return (vf){mlxr_f16_to_f32(h[0]), mlxr_f16_to_f32(h[1]), mlxr_f16_to_f32(h[2]), mlxr_f16_to_f32(h[3])};
+    u = (vu){h[0], h[1], h[2], h[3]};
+    size = u & 0x7fff;
+    return (vf)((vu)((vf)(size << 13) * v_set1(0x1p112f)) | ((vu)(size >= 0x7c00) & 0x7f800000) |
+                (u & 0x8000) << 16);
+}
+
+INLINE vf v_from_i8(const uint8_t *p)
+{
+    int8_t c[4];
+    memcpy(c, p, sizeof c);
+    return (vf){c[0], c[1], c[2], c[3]};
+}
+
+/* Nearest, ties to even. */
+INLINE void v_to_f16(uint8_t *p, vf v)
+{
+    uint16_t h[4] = {mlxr_f32_to_f16(v[0]), mlxr_f32_to_f16(v[1]), mlxr_f32_to_f16(v[2]),
+                     mlxr_f32_to_f16(v[3])};
+    memcpy(p, h, sizeof h);
 }
 
 INLINE vf v_from_bf16(const uint8_t *p)

@@ -88,9 +88,14 @@ static mlxr_status get_module(const mlxr_mlx_module **out, const char *library, 
 static mlxr_status mlx_open(mlxr_device **out, const mlxr_device_options *options, mlxr_error *err)
 {
     const mlxr_mlx_module *module;
-    mlxr_status st = get_module(&module, options->mlx_library, err);
+    mlxr_status st;
 
     *out = NULL;
+    if (options->kv_type != MLXR_KV_DEFAULT) {
+        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
+                         "device mlx: it keeps keys and values in the type it computes with, and no other");
+    }
+    st = get_module(&module, options->mlx_library, err);
     return st == MLXR_OK ? module->ops->open(out, options, err) : st;
 }
 

@@ -29,11 +29,11 @@ static mlxr_status ref_open(mlxr_device **out, const mlxr_device_options *option
 {
     mlxr_device *d = calloc(1, sizeof *d);
 
-    (void)options; /* always exact, always one thread */
     *out = NULL;
     if (!d) return mlxr_fail_nomem(err, "device ref");
     d->ops = &mlxr_device_ref;
-    d->n_threads = 1;
+    d->n_threads = 1; /* always exact, always one thread */
+    d->kv_type = options->kv_type == MLXR_KV_DEFAULT ? MLXR_KV_F32 : options->kv_type;
     snprintf(d->description, sizeof d->description, "ref, 1 thread");
     *out = d;
     return MLXR_OK;

@@ -5,6 +5,8 @@
  * from another device is that device's rounding. A row is computed from its own inputs alone, in one order:
  * batch and chunking cannot change its bits.
  *
+ * Stored keys and values stay floats; the device's kv_type says how they are rounded on the way (kv.h).
+ *
  * The registers of one step are matrices [n, width], n the tokens of the batch. Once the last operation that mixes
  * tokens has run, only the rows whose logits are wanted go on: the registers are compacted to them. */
 #ifndef MLXR_REF_H

@@ -1,6 +1,7 @@
 /* ATTEND: keys and values go to the cache, then each head of each token looks at the positions it may see. */
 #include <math.h>
 
+#include "device/kv.h"
 #include "device/ref/ref.h"
 
 /* Keys of one cached position: [Hkv * Dk], the values [Hkv * Dv] of its block after all its keys.
@@ -66,6 +67,22 @@ static void attend_head(const ref_step *s, const mlxr_op *op, uint32_t seq, size
     for (size_t i = 0; i < Dv; i++) dst[i] = (float)(sum[i] / total);
 }
 
+/* dst[n_heads, dim] = src as the device keeps it. */
+static void round_heads(mlxr_kv_type type, float *dst, const float *src, size_t n_heads, size_t dim)
+{
+    for (size_t h = 0; h < n_heads; h++, dst += dim, src += dim) {
+        float scale = type == MLXR_KV_INT8 ? mlxr_kv_int8_scale(src, dim) : 0;
+        float inverse = mlxr_kv_int8_inverse(scale);
+        for (size_t i = 0; i < dim; i++) {
+            switch (type) {
+            case MLXR_KV_F16: dst[i] = mlxr_f16_to_f32(mlxr_kv_to_f16(src[i])); break;
+            case MLXR_KV_INT8: dst[i] = (float)mlxr_kv_to_int8(src[i], inverse) * scale; break;
+            default: dst[i] = src[i]; break;
+            }
+        }
+    }
+}
+
 /* a: q [T, Hq * Dk], b: k [T, Hkv * Dk], c: v [T, Hkv * Dv]; head h of q reads head h / (Hq / Hkv) of k and v.
  * Without b and c an earlier operation has put this batch's keys and values into the slot. */
 void mlxr_ref_attend(const ref_step *s, const mlxr_op *op)
@@ -73,12 +90,13 @@ void mlxr_ref_attend(const ref_step *s, const mlxr_op *op)
     const mlxr_slot *sl = &s->p->slots[op->u.attend.slot];
     const mlxr_matrix *sinks = op->weight == MLXR_NONE ? NULL : &s->p->weights[op->weight].m;
     size_t Hq = op->u.attend.n_heads, Hkv = sl->n_kv_heads, Dk = sl->k_head_dim, Dv = sl->v_head_dim;
+    mlxr_kv_type kv_type = s->e->base.device->kv_type;
 
     for (size_t t = 0; t < s->n && op->b != MLXR_NONE; t++) {
-        memcpy(keys_at(s, op->u.attend.slot, s->seqs[t], s->positions[t]), s->regs[op->b] + t * Hkv * Dk,
-               Hkv * Dk * sizeof(float));
-        memcpy(values_at(s, op->u.attend.slot, s->seqs[t], s->positions[t]), s->regs[op->c] + t * Hkv * Dv,
-               Hkv * Dv * sizeof(float));
+        round_heads(kv_type, keys_at(s, op->u.attend.slot, s->seqs[t], s->positions[t]),
+                    s->regs[op->b] + t * Hkv * Dk, Hkv, Dk);
+        round_heads(kv_type, values_at(s, op->u.attend.slot, s->seqs[t], s->positions[t]),
+                    s->regs[op->c] + t * Hkv * Dv, Hkv, Dv);
     }
     for (size_t t = 0; t < s->n; t++)
         for (size_t h = 0; h < Hq; h++)
