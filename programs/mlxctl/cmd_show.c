@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/engine.h"
+#include "engine/scheduler.h"
 #include "mlxctl.h"
 #include "runner/generation.h"
 #include "runner/prompt.h"

@@ -155,6 +155,72 @@ void mlxr_state_free(mlxr_state *s)
     free(steps);
 }
 
+/* ---- what prefix caches and forks need ---- */
+
+bool mlxr_executable_shares_blocks(const mlxr_executable *e)
+{
+    return e->device->ops->copy_block != NULL;
+}
+
+static mlxr_status shares_no_blocks(const mlxr_executable *e, mlxr_error *err)
+{
+    return mlxr_fail(err, MLXR_E_UNSUPPORTED, "device %s: its sequences share no blocks",
+                     e->device->ops->name);
+}
+
+mlxr_status mlxr_state_copy_block(mlxr_state *s, uint32_t to, uint32_t from, mlxr_error *err)
+{
+    const mlxr_executable *e = s->executable;
+
+    if (!e->device->ops->copy_block) return shares_no_blocks(e, err);
+    if (to >= s->n_blocks || from >= s->n_blocks)
+        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "device: block %u to %u, the state has %zu",
+                         (unsigned)from, (unsigned)to, s->n_blocks);
+    if (to != from) e->device->ops->copy_block(s, to, from);
+    return MLXR_OK;
+}
+
+size_t mlxr_executable_snapshot_bytes(const mlxr_executable *e)
+{
+    return e->program->n_sequence_floats * sizeof(float);
+}
+
+mlxr_status mlxr_state_read_sequence(void *to, const mlxr_state *s, uint32_t sequence, size_t n_tokens,
+                                     mlxr_error *err)
+{
+    const mlxr_executable *e = s->executable;
+    const struct mlxr_sequence_versions *v;
+
+    if (!e->device->ops->read_sequence) return shares_no_blocks(e, err);
+    if (sequence >= s->n_sequences)
+        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "device: sequence %u, the state has %zu",
+                         (unsigned)sequence, s->n_sequences);
+    if (mlxr_executable_snapshot_bytes(e) == 0) return MLXR_OK;
+    v = &s->versions[sequence];
+    if (n_tokens == 0 || (v->n_tokens[0] != n_tokens && v->n_tokens[1] != n_tokens))
+        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
+                         "device: the state of sequence %u after %zu tokens is wanted, it has those after "
+                         "%zu and %zu",
+                         (unsigned)sequence, n_tokens, v->n_tokens[0], v->n_tokens[1]);
+    e->device->ops->read_sequence(to, s, sequence, v->n_tokens[1] == n_tokens);
+    return MLXR_OK;
+}
+
+mlxr_status mlxr_state_write_sequence(mlxr_state *s, uint32_t sequence, size_t n_tokens, const void *from,
+                                      mlxr_error *err)
+{
+    const mlxr_executable *e = s->executable;
+
+    if (!e->device->ops->write_sequence) return shares_no_blocks(e, err);
+    if (sequence >= s->n_sequences || n_tokens == 0)
+        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
+                         "device: sequence %u after %zu tokens, the state has %zu sequences",
+                         (unsigned)sequence, n_tokens, s->n_sequences);
+    if (mlxr_executable_snapshot_bytes(e) > 0) e->device->ops->write_sequence(s, sequence, 0, from);
+    s->versions[sequence] = (struct mlxr_sequence_versions){{n_tokens, 0}};
+    return MLXR_OK;
+}
+
 enum { NOT_BEGUN = 2 }; /* mlxr_sequence_step.to before the batch's first token of it */
 
 /* Chooses the versions of the sequence whose first token of this batch is at `position`. */
@@ -251,6 +317,10 @@ mlxr_status mlxr_run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *caller
     mlxr_status st = check_batch(e, s, &batch, err);
 
     if (st != MLXR_OK || batch.n_tokens == 0) return st;
+    if (batch.hidden && e->program->hidden == MLXR_NONE)
+        return mlxr_fail(err, MLXR_E_UNSUPPORTED,
+                         "device: the program does not say where its hidden state is");
+    if (batch.hidden) batch.likeliest = NULL;
     for (size_t i = 0; i < batch.n_seqs; i++) s->steps[i].to = NOT_BEGUN;
     for (size_t t = 0; t < batch.n_tokens && st == MLXR_OK; t++)
         if (begins_run(&batch, t))

@@ -67,6 +67,20 @@ mlxr_status mlxr_state_create(mlxr_state **out, mlxr_executable *e, size_t n_blo
                               mlxr_error *err);
 void mlxr_state_free(mlxr_state *s);
 
+/* Whether blocks mean the same to every sequence, so that several may have one in their tables; and the calls that go with
+ * it, which are MLXR_E_UNSUPPORTED elsewhere (mlx keeps a sequence's keys and values in arrays of its own). */
+bool mlxr_executable_shares_blocks(const mlxr_executable *e);
+/* Block `to` becomes as `from`. */
+mlxr_status mlxr_state_copy_block(mlxr_state *s, uint32_t to, uint32_t from, mlxr_error *err);
+/* What a sequence has beside its blocks after n_tokens tokens, in bytes [mlxr_executable_snapshot_bytes]: read from one of its
+ * two versions (MLXR_E_INVALID_ARGUMENT when neither is of so many tokens), or written, so that the sequence goes on
+ * at position n_tokens. 0 bytes: there is nothing to do. */
+size_t mlxr_executable_snapshot_bytes(const mlxr_executable *e);
+mlxr_status mlxr_state_read_sequence(void *to, const mlxr_state *s, uint32_t sequence, size_t n_tokens,
+                                     mlxr_error *err);
+mlxr_status mlxr_state_write_sequence(mlxr_state *s, uint32_t sequence, size_t n_tokens, const void *from,
+                                      mlxr_error *err);
+
 /* One step. Token t (id ids[t], at positions[t]) belongs to sequence seqs[t]. The tokens of one sequence are
  * consecutive in the batch and in position, and all positions before them are in the state already. A token sees the
  * positions up to its own, those of this batch included. Rows whose logits are wanted: `rows`, indices of tokens in
@@ -97,6 +111,9 @@ typedef struct mlxr_batch {
      * a row with a NaN or without a finite logit: so a device may leave the logits where they are. What is in `logits`
      * afterwards is then undefined, but it must be there. */
     int32_t *likeliest;
+    /* [n_rows, D], or NULL. When there, it gets each row's final hidden state (program->hidden), no logits are computed,
+     * and neither likeliest nor the logits' buffer is looked at. MLXR_E_UNSUPPORTED where the program has none. */
+    float *hidden;
     const mlxr_sequence_step *steps; /* [n_seqs]; mlxr_run's business */
 } mlxr_batch;
 
@@ -134,6 +151,10 @@ typedef struct mlxr_device_ops {
                        float *logits, mlxr_error *err);
     mlxr_profile_row *(*profile)(mlxr_executable *e, size_t *n_rows); /* NULL: keeps none */
     bool fills_likeliest; /* else mlxr_run finds them among the logits */
+    /* NULL: its sequences share no blocks. All three or none. version: 0 or 1 */
+    void (*copy_block)(mlxr_state *s, uint32_t to, uint32_t from);
+    void (*read_sequence)(void *to, const mlxr_state *s, uint32_t sequence, unsigned version);
+    void (*write_sequence)(mlxr_state *s, uint32_t sequence, unsigned version, const void *from);
 } mlxr_device_ops;
 
 /* A device's own structs begin with these. */

@@ -16,7 +16,9 @@ struct mlxr_builder {
     mlxr_strtab weights; /* tensor name (name + suffix) -> index into p->weights */
     bool *written;       /* [cap_regs] whether an operation so far writes the register */
     size_t cap_regs, cap_weights, cap_slots, cap_ops;
-    mlxr_error err; /* the first failure; code MLXR_OK: none */
+    mlxr_reg_id hidden;  /* see mlxr_build_hidden */
+    size_t n_ops_hidden; /* 0: not said */
+    mlxr_error err;      /* the first failure; code MLXR_OK: none */
 };
 
 const char *mlxr_op_name(mlxr_op_kind k)
@@ -776,7 +778,33 @@ void mlxr_build_op(mlxr_builder *b, const mlxr_op *op)
     b->written[op->dst] = true;
 }
 
+void mlxr_build_hidden(mlxr_builder *b, mlxr_reg_id hidden)
+{
+    const mlxr_program *p = b->p;
+
+    if (failed(b)) return;
+    if (b->n_ops_hidden || p->n_ops == 0 || p->ops[p->n_ops - 1].dst != hidden ||
+        mlxr_op_mixes_tokens(p->ops[p->n_ops - 1].kind)) {
+        mlxr_fail(
+            &b->err, MLXR_E_INTERNAL,
+            "model program: the final hidden state is not what the operation before, on single rows, wrote");
+        return;
+    }
+    b->hidden = hidden;
+    b->n_ops_hidden = p->n_ops;
+}
+
 /* ---- finish ---- */
+
+/* Devices stop at the hidden state when it alone is wanted: nothing behind it may be needed by later tokens. */
+static bool hidden_in_tail(const mlxr_builder *b, size_t hidden_size)
+{
+    const mlxr_program *p = b->p;
+
+    for (size_t i = b->n_ops_hidden; i < p->n_ops; i++)
+        if (mlxr_op_mixes_tokens(p->ops[i].kind)) return false;
+    return p->regs[b->hidden].width == hidden_size;
+}
 
 /* A copy in the arena; NULL when out of memory. */
 static void *settle(mlxr_arena *arena, const void *array, size_t n, size_t size)
@@ -818,6 +846,12 @@ mlxr_status mlxr_builder_finish(mlxr_program **out, mlxr_builder *b, size_t hidd
             "model program: the logits are not a register of width %zu written after the last operation that "
             "mixes tokens",
             vocab_size);
+    if (!failed(b) && b->n_ops_hidden && !hidden_in_tail(b, hidden_size))
+        mlxr_fail(
+            &b->err, MLXR_E_INTERNAL,
+            "model program: the final hidden state is not a register of width %zu written after the last "
+            "operation that mixes tokens",
+            hidden_size);
     for (size_t i = 0; i < p->n_ops && !failed(b); i++)
         if (p->ops[i].kind == MLXR_OP_EMBED && p->weights[p->ops[i].weight].n_rows < vocab_size)
             mlxr_fail(&b->err, MLXR_E_INTERNAL,
@@ -845,6 +879,8 @@ mlxr_status mlxr_builder_finish(mlxr_program **out, mlxr_builder *b, size_t hidd
     moved.n_layers = n_layers;
     moved.context_length = context_length;
     moved.logits = logits;
+    moved.hidden = b->n_ops_hidden ? b->hidden : MLXR_NONE;
+    moved.n_ops_hidden = b->n_ops_hidden;
     *p = moved;
     *out = p;
     b->p = NULL;

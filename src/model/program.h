@@ -197,7 +197,11 @@ typedef struct mlxr_program {
     mlxr_op *ops;
     size_t n_ops;
     mlxr_reg_id logits; /* [T, V]; the ops that only lead to it need run for the wanted rows alone */
-    mlxr_arena arena;   /* owns all of the above */
+    /* The final hidden state [T, D], what the head reads after the last norm: where it lies once the first
+     * n_ops_hidden operations have run. MLXR_NONE: the program has no such place. */
+    mlxr_reg_id hidden;
+    size_t n_ops_hidden;
+    mlxr_arena arena; /* owns all of the above */
 } mlxr_program;
 
 /* ---- building, used by families. A builder remembers its first failure (out of memory, a width that does not
@@ -231,6 +235,9 @@ mlxr_slot_id mlxr_build_delta_slot(mlxr_builder *b, const char *name, size_t n_h
 const float *mlxr_build_floats(mlxr_builder *b, const float *v, size_t n);
 void mlxr_build_op(mlxr_builder *b,
                    const mlxr_op *op); /* checked: registers, widths and weights fit the kind */
+/* The register that the operation before this call has written is the final hidden state; what follows makes logits of
+ * it. Once a program. */
+void mlxr_build_hidden(mlxr_builder *b, mlxr_reg_id hidden);
 /* An op with every reference MLXR_NONE. */
 mlxr_op mlxr_op_init(mlxr_op_kind kind, int32_t i_layer);
 /* What an operation reads, for whoever walks over programs: its registers and its weights, without those absent.

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
-#include "engine/engine.h"
+#include "engine/scheduler.h"
 #include "model/model.h"
 #include "runner/generation.h"
 #include "runner/prompt.h"
@@ -15,7 +15,7 @@ struct native {
     mlxr_tokenizer *tok;
     mlxr_prompt_builder *prompt;
     mlxr_device *device;
-    mlxr_engine *engine;
+    mlxr_scheduler *engine;
     int32_t *eos_ids;
     size_t n_eos;
 };
@@ -24,7 +24,7 @@ static void native_unload(void *context)
 {
     struct native *n = context;
     if (!n) return;
-    mlxr_engine_close(n->engine);
+    mlxr_scheduler_close(n->engine);
     mlxr_device_close(n->device);
     mlxr_prompt_builder_close(n->prompt);
     mlxr_tokenizer_close(n->tok);
@@ -44,7 +44,7 @@ static mlxr_status native_load(void **context, const char *model, const mlxr_run
                                   .memory_limit_bytes = options->memory_limit_bytes,
                                   .log = options->log};
     mlxr_tokenizer_options tokenizer = mlxr_tokenizer_options_default();
-    mlxr_engine_options engine = mlxr_engine_options_default();
+    mlxr_scheduler_options engine = mlxr_scheduler_options_default();
     struct native *n = calloc(1, sizeof *n);
     mlxr_status st;
 
@@ -71,7 +71,7 @@ static mlxr_status native_load(void **context, const char *model, const mlxr_run
     if (st != MLXR_OK) goto done;
     mlxr_checkpoint_prefetch(mlxr_model_checkpoint(n->model), &options->progress);
     engine.context_length = options->context_length;
-    st = mlxr_engine_open(&n->engine, n->device, mlxr_model_program(n->model), &engine, err);
+    st = mlxr_scheduler_open(&n->engine, n->device, mlxr_model_program(n->model), &engine, err);
     if (st != MLXR_OK) goto done;
     *context = n;
     n = NULL;
@@ -100,8 +100,9 @@ static mlxr_status run(struct native *n, mlxr_detokenizer *detok, mlxr_answer *a
     while (!done && st == MLXR_OK) {
         const mlxr_step_result *r;
         size_t n_results;
-        st = mlxr_engine_step(n->engine, cancel, &r, &n_results, NULL, err);
+        st = mlxr_scheduler_step(n->engine, cancel, &r, &n_results, NULL, err);
         if (st != MLXR_OK || n_results == 0) continue;
+        if (r->status != MLXR_OK) return mlxr_fail(err, r->status, "%s", r->message);
         if (!first) first = mlxr_now_ns();
         done = r->done;
         stats->done_reason = r->reason;
@@ -143,7 +144,7 @@ static mlxr_status native_generate(void *context, const mlxr_request *request, c
     if (st != MLXR_OK) goto done;
     params.ids = ids;
     stats->prompt_token_count = params.n_ids;
-    if ((st = mlxr_engine_add(&seq, n->engine, &params, err)) != MLXR_OK) goto done;
+    if ((st = mlxr_scheduler_add(&seq, n->engine, &params, err)) != MLXR_OK) goto done;
     if ((st = mlxr_detokenizer_create(&detok, n->tok, true, err)) != MLXR_OK) goto done;
     if ((st = mlxr_answer_init(&answer, request, on_event, ud, err)) != MLXR_OK) goto done;
     if ((st = run(n, detok, &answer, cancel, stats, err)) != MLXR_OK) goto done;
@@ -151,7 +152,7 @@ static mlxr_status native_generate(void *context, const mlxr_request *request, c
 done:
     mlxr_answer_clear(&answer);
     mlxr_detokenizer_free(detok);
-    mlxr_engine_remove(n->engine, seq);
+    mlxr_scheduler_remove(n->engine, seq);
     free(ids);
     return st;
 }

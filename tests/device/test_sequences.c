@@ -491,6 +491,69 @@ static void too_many_sequences_are_out_of_memory(void **state)
     mlxr_program_free(p);
 }
 
+/* ---- copies ---- */
+
+/* A sequence goes on in another's place with copies of its blocks and of its own state, from either version. */
+static void a_copy_goes_on_as_the_first_would(void **state)
+{
+    enum { N = 90, MORE = 60 };
+    float *want = new_logits(MORE), *got = new_logits(N + MORE);
+
+    (void)state;
+    for (int with_attention = 0; with_attention < 2; with_attention++) {
+        mlxr_program *p = make_program(with_attention);
+        rig r;
+        for (size_t i = 0; open_rig(&r, i, p); i++) {
+            size_t n_bytes = mlxr_executable_snapshot_bytes(r.executable);
+            void *now = malloc(n_bytes), *before = malloc(n_bytes);
+            mlxr_error err;
+            assert_non_null(now);
+            assert_non_null(before);
+            assert_true(mlxr_executable_shares_blocks(r.executable));
+            assert_int_equal(2 * n_bytes, mlxr_executable_sequence_bytes(r.executable));
+            for (size_t n = N; n < N + 2; n++) {
+                uint32_t own = r.number[0], other = r.number[1];
+                must_run(&r, 0, 0, n - 1, got);
+                must_run(&r, 0, n - 1, 1, got);
+                assert_ok(mlxr_state_read_sequence(now, r.state, own, n, &err), &err);
+                assert_ok(mlxr_state_read_sequence(before, r.state, own, n - 1, &err), &err);
+                assert_fails(mlxr_state_read_sequence(now, r.state, own, n - 2, &err),
+                             MLXR_E_INVALID_ARGUMENT, "it has those after", &err);
+                must_run(&r, 0, n, MORE, want);
+                must_run(&r, 1, 0, 7, got); /* what was there before does not matter */
+                for (size_t j = 0; j < N_BLOCKS; j++)
+                    assert_ok(mlxr_state_copy_block(r.state, (uint32_t)(j * N_SEQUENCES + other),
+                                                    (uint32_t)(j * N_SEQUENCES + own), &err),
+                              &err);
+                r.number[0] = other;
+                r.number[1] = own;
+                assert_ok(mlxr_state_write_sequence(r.state, other, n, now, &err), &err);
+                must_run(&r, 0, n, MORE, got);
+                assert_same(got, want, MORE);
+                assert_ok(mlxr_state_write_sequence(r.state, other, n - 1, before, &err), &err);
+                assert_refused(&r, &(part){0, n, 1}, 1, "begins at position");
+                must_run(&r, 0, n - 1, 1, got);
+                must_run(&r, 0, n, MORE, got);
+                assert_same(got, want, MORE);
+                assert_fails(mlxr_state_copy_block(r.state, 0, N_SEQUENCES * N_BLOCKS, &err),
+                             MLXR_E_INVALID_ARGUMENT, "device: block", &err);
+                assert_fails(mlxr_state_write_sequence(r.state, N_SEQUENCES, n, now, &err),
+                             MLXR_E_INVALID_ARGUMENT, "the state has 3", &err);
+                assert_fails(mlxr_state_read_sequence(now, r.state, N_SEQUENCES, n, &err),
+                             MLXR_E_INVALID_ARGUMENT, "the state has 3", &err);
+                assert_int_equal(mlxr_state_write_sequence(r.state, 0, 0, now, &err),
+                                 MLXR_E_INVALID_ARGUMENT);
+            }
+            free(now);
+            free(before);
+            close_rig(&r);
+        }
+        mlxr_program_free(p);
+    }
+    free(want);
+    free(got);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +564,7 @@ int main(void)
         cmocka_unit_test(a_step_cut_short_can_be_run_again),
         cmocka_unit_test(steps_without_their_state_are_refused),
         cmocka_unit_test(a_number_used_again_begins_with_zeros),
+        cmocka_unit_test(a_copy_goes_on_as_the_first_would),
         cmocka_unit_test(sequences_are_told_apart),
         cmocka_unit_test(too_many_sequences_are_out_of_memory),
     };

@@ -96,6 +96,30 @@ static mlxr_status cpu_state_create(mlxr_state **out, mlxr_executable *base, siz
     return MLXR_OK;
 }
 
+static void cpu_copy_block(mlxr_state *base, uint32_t to, uint32_t from)
+{
+    cpu_state *s = (cpu_state *)base;
+    size_t n = ((const cpu_executable *)base->executable)->block_bytes;
+
+    memcpy(s->blocks + to * n, s->blocks + from * n, n);
+}
+
+static void cpu_read_sequence(void *to, const mlxr_state *base, uint32_t sequence, unsigned version)
+{
+    const cpu_state *s = (const cpu_state *)base;
+    size_t n = base->executable->program->n_sequence_floats;
+
+    memcpy(to, s->sequences + (sequence * (size_t)2 + version) * n, n * sizeof *s->sequences);
+}
+
+static void cpu_write_sequence(mlxr_state *base, uint32_t sequence, unsigned version, const void *from)
+{
+    cpu_state *s = (cpu_state *)base;
+    size_t n = base->executable->program->n_sequence_floats;
+
+    memcpy(s->sequences + (sequence * (size_t)2 + version) * n, from, n * sizeof *s->sequences);
+}
+
 /* ---- a pass: up to MLXR_CPU_MAX_TOKENS tokens through all steps ---- */
 
 typedef struct pass {
@@ -110,6 +134,7 @@ typedef struct pass {
     bool continues;                  /* the first token's sequence was in the pass before */
     size_t n_wanted;                 /* e->wanted has them */
     float *logits;                   /* [n_wanted, V] */
+    float *hidden;                   /* [n_wanted, D]: wanted instead of logits; or NULL */
 
     /* The step at hand. */
     const cpu_op *ops;
@@ -527,13 +552,14 @@ static void note_step(pass *s, const cpu_step *step, uint64_t began)
 static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err)
 {
     const cpu_executable *e = s->e;
+    const mlxr_program *p = e->base.program;
     uint64_t began;
     mlxr_status st = MLXR_OK;
 
     s->list = e->every;
     s->n_list = s->n_tokens;
     mlxr_pool_for(s->d->pool, s->n_tokens, rows_grain(s), turn_range, s);
-    for (size_t i = 0; i < e->n_steps; i++) {
+    for (size_t i = 0; i < (s->hidden ? e->n_steps_hidden : e->n_steps); i++) {
         const cpu_step *step = &e->steps[i];
         s->ops = e->ops + step->first;
         s->step = step;
@@ -556,6 +582,11 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
         }
         if (st != MLXR_OK) return st;
         if (e->profile) note_step(s, step, began);
+    }
+    for (size_t i = 0; i < s->n_wanted && s->hidden; i++) {
+        mlxr_reg_id r = p->hidden;
+        memcpy(s->hidden + i * p->hidden_size, e->regs[r] + e->wanted[i] * e->stride[r],
+               p->hidden_size * sizeof *s->hidden);
     }
     return MLXR_OK;
 }
@@ -600,7 +631,8 @@ static mlxr_status cpu_run(mlxr_executable *base, mlxr_state *state, const mlxr_
         s.ids = batch->ids + t;
         s.positions = batch->positions + t;
         s.seqs = batch->seqs + t;
-        s.logits = logits + i_row * base->program->regs[base->program->logits].width;
+        s.logits = logits ? logits + i_row * base->program->vocab_size : NULL;
+        s.hidden = batch->hidden ? batch->hidden + i_row * base->program->hidden_size : NULL;
         for (s.n_wanted = 0; i_row < batch->n_rows && batch->rows[i_row] < t + s.n_tokens; i_row++) {
             e->wanted[s.n_wanted++] = (uint32_t)(batch->rows[i_row] - t);
         }
@@ -624,5 +656,8 @@ const mlxr_device_ops mlxr_device_cpu = {
     .state_free = cpu_state_free,
     .run = cpu_run,
     .profile = mlxr_cpu_profile_rows,
+    .copy_block = cpu_copy_block,
+    .read_sequence = cpu_read_sequence,
+    .write_sequence = cpu_write_sequence,
     .fills_likeliest = true,
 };

@@ -93,6 +93,7 @@ typedef struct cpu_executable {
     size_t n_ops;
     cpu_step *steps;
     size_t n_steps;
+    size_t n_steps_hidden; /* those up to the final hidden state; all where the program has none */
     cpu_rope *ropes;
     size_t n_ropes;
     cpu_slot *slots;

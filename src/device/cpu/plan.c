@@ -243,12 +243,20 @@ static cpu_step_kind step_kind(const cpu_op *c)
     }
 }
 
+/* Whether c comes behind the final hidden state. */
+static bool is_head(const cpu_executable *e, const cpu_op *c)
+{
+    const mlxr_program *p = e->base.program;
+    return p->hidden != MLXR_NONE && c->op >= p->ops + p->n_ops_hidden;
+}
+
 /* Whether operation c may run beside those of the step, with no meeting of the threads before it. */
 static bool joins(const cpu_executable *e, const cpu_step *s, const cpu_op *c)
 {
     const cpu_op *first = &e->ops[s->first];
 
     if (step_kind(c) != s->kind || c->wanted_only != s->wanted_only) return false;
+    if (is_head(e, c) != is_head(e, first)) return false;
     if (s->kind == CPU_ROWS) return true;
     if (s->kind != CPU_LINEARS) return false;
     if (s->n == MLXR_CPU_MAX_LINEARS || c->op->a != first->op->a) return false;
@@ -267,6 +275,7 @@ static void list_steps(cpu_executable *e)
             e->steps[e->n_steps++] = (cpu_step){
                 .kind = step_kind(&e->ops[i]), .first = i, .n = 1, .wanted_only = e->ops[i].wanted_only};
         }
+        if (!is_head(e, &e->ops[i])) e->n_steps_hidden = e->n_steps;
     }
 }
 

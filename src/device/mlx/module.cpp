@@ -275,7 +275,21 @@ mlxr_status run(mlxr_executable *e, mlxr_state *s, const mlxr_batch *batch, cons
 }
 
 const mlxr_device_ops ops = {
-    "mlx", open, close, compile, executable_free, block_bytes, state_create, state_free, run, nullptr, true,
+    "mlx",
+    open,
+    close,
+    compile,
+    executable_free,
+    block_bytes,
+    state_create,
+    state_free,
+    run,
+    nullptr,
+    true,
+    // A sequence has arrays of its own: there are no blocks to share.
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 mlxr_status open(mlxr_device **out, const mlxr_device_options *options, mlxr_error *err)

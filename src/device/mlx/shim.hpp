@@ -155,8 +155,8 @@ class Step
   public:
     Step(Executable &e, mx::array ids, size_t n_tokens, std::vector<Run> runs);
     // Builds the graph. wanted: rows whose logits are wanted, rising; without any the tail is left out.
-    // cancel: looked at between operations.
-    void build(const std::vector<uint32_t> &wanted, const volatile int *cancel);
+    // hidden: their final hidden states instead. cancel: looked at between operations.
+    void build(const std::vector<uint32_t> &wanted, bool hidden, const volatile int *cancel);
     // What must be computed for the states to be as after the step.
     std::vector<mx::array> outputs() const;
     // Puts back the caches as they were before build.
@@ -164,7 +164,8 @@ class Step
     // Lets go of what undo needs, so that MLX may update caches in place.
     void settle() { undo_log.clear(); }
 
-    std::optional<mx::array> logits; // [wanted, V], float32
+    std::optional<mx::array> logits; // [wanted, V]
+    std::optional<mx::array> hidden; // [wanted, D], instead of logits
     std::vector<Run> runs;
 
   private:

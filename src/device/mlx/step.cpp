@@ -139,9 +139,9 @@ void Step::enter_tail(const std::vector<uint32_t> &wanted)
 
 // ---- the graph ----
 
-void Step::build(const std::vector<uint32_t> &wanted, const volatile int *cancel)
+void Step::build(const std::vector<uint32_t> &wanted, bool wants_hidden, const volatile int *cancel)
 {
-    for (size_t i = 0; i < p->n_ops; i++) {
+    for (size_t i = 0; i < (wants_hidden ? p->n_ops_hidden : p->n_ops); i++) {
         if (i == e.i_tail) {
             if (wanted.empty()) return;
             enter_tail(wanted);
@@ -149,7 +149,10 @@ void Step::build(const std::vector<uint32_t> &wanted, const volatile int *cancel
         check_cancelled(cancel);
         run_op(i);
     }
-    if (!wanted.empty()) logits = rows(p->logits);
+    if (wants_hidden)
+        hidden = rows(p->hidden);
+    else
+        logits = rows(p->logits);
 }
 
 std::vector<mx::array> Step::outputs() const
@@ -329,7 +332,7 @@ void begin_ahead(Executable &e, State &st, const mlxr_batch *b, const Likeliest 
     try {
         std::vector<uint32_t> all(b->n_tokens);
         for (size_t i = 0; i < all.size(); i++) all[i] = (uint32_t)i;
-        step.build(all, nullptr);
+        step.build(all, false, nullptr);
         if (st.wants_logits) a.logits = mx::astype(*step.logits, mx::float32, e.dev().stream);
         a.guess = likeliest(*step.logits, e.dev());
     } catch (...) {
@@ -347,14 +350,14 @@ void begin_ahead(Executable &e, State &st, const mlxr_batch *b, const Likeliest 
     st.ahead = std::move(a);
 }
 
-void copy_logits(float *to, mx::array logits, const Device &d)
+void copy_floats(float *to, mx::array from, const Device &d)
 {
-    logits.eval(); // waits for it
-    if (!logits.flags().row_contiguous) {
-        logits = mx::contiguous(logits, false, d.stream);
-        logits.eval();
+    from.eval(); // waits for it
+    if (!from.flags().row_contiguous) {
+        from = mx::contiguous(from, false, d.stream);
+        from.eval();
     }
-    std::memcpy(to, logits.data<float>(), logits.size() * sizeof *to);
+    std::memcpy(to, from.data<float>(), from.size() * sizeof *to);
 }
 
 void copy_ids(int32_t *to, mx::array ids)
@@ -388,21 +391,29 @@ bool take_ahead(Executable &e, State &st, const mlxr_batch *b, float *logits)
     if (b->likeliest)
         copy_ids(b->likeliest, a.guess->for_host);
     else
-        copy_logits(logits, *a.logits, e.dev());
+        copy_floats(logits, *a.logits, e.dev());
     return true;
 }
 
-// The answers go to ids, or to logits where that is null.
+// Where a piece's answers go: to the first of these that there is.
+struct Answers {
+    float *hidden;
+    int32_t *ids;
+    float *logits;
+};
+
 void run_piece(Executable &e, State &st, const mlxr_batch *b, const Piece &piece, bool last,
-               const volatile int *cancel, float *logits, int32_t *ids)
+               const volatile int *cancel, const Answers &to)
 {
     Step step(e, ids_of(b->ids + piece.first, piece.n), piece.n, runs_of(e, st, b, piece.first, piece.n));
     std::optional<mx::array> answer;
     std::optional<Likeliest> guess;
-    bool single = last && piece.first == 0 && decodes(b);
+    int32_t *ids = to.hidden ? nullptr : to.ids;
+    bool single = last && piece.first == 0 && decodes(b) && !to.hidden;
     try {
-        step.build(piece.wanted, cancel);
+        step.build(piece.wanted, to.hidden != nullptr, cancel);
         check_cancelled(cancel);
+        if (step.hidden) answer = mx::astype(*step.hidden, mx::float32, e.dev().stream);
         if (step.logits && !ids) answer = mx::astype(*step.logits, mx::float32, e.dev().stream);
         if (step.logits && (single || ids)) guess = likeliest(*step.logits, e.dev());
     } catch (...) {
@@ -431,7 +442,7 @@ void run_piece(Executable &e, State &st, const mlxr_batch *b, const Piece &piece
             remember_guess(st, b, guess->for_host);
             begin_ahead(e, st, b, *guess);
         }
-        if (answer) copy_logits(logits, *answer, e.dev());
+        if (answer) copy_floats(to.hidden ? to.hidden : to.logits, *answer, e.dev());
         if (ids && guess) copy_ids(ids, guess->for_host);
     } catch (...) {
         st.ahead.reset();
@@ -450,6 +461,7 @@ mlxr_status run_batch(Executable &e, State &st, const mlxr_batch *b, const volat
     check_cancelled(cancel);
     st.wants_logits = !b->likeliest;
     judge(st, b);
+    if (b->hidden) st.ahead.reset(); // its answer is no hidden state
     try {
         if (take_ahead(e, st, b, logits)) return MLXR_OK;
     } catch (...) {
@@ -464,8 +476,9 @@ mlxr_status run_batch(Executable &e, State &st, const mlxr_batch *b, const volat
         for (; i_row < b->n_rows && b->rows[i_row] < t + piece.n; i_row++)
             piece.wanted.push_back((uint32_t)(b->rows[i_row] - t));
         run_piece(e, st, b, piece, t + piece.n == b->n_tokens, cancel,
-                  logits ? logits + first_row * e.program->vocab_size : nullptr,
-                  b->likeliest ? b->likeliest + first_row : nullptr);
+                  {b->hidden ? b->hidden + first_row * e.program->hidden_size : nullptr,
+                   b->likeliest ? b->likeliest + first_row : nullptr,
+                   logits ? logits + first_row * e.program->vocab_size : nullptr});
         t += piece.n;
     }
     return MLXR_OK;

@@ -192,6 +192,30 @@ static mlxr_status ref_state_create(mlxr_state **out, mlxr_executable *base, siz
     return MLXR_OK;
 }
 
+static void ref_copy_block(mlxr_state *base, uint32_t to, uint32_t from)
+{
+    ref_state *s = (ref_state *)base;
+    size_t n = ((const ref_executable *)base->executable)->block_floats;
+
+    memcpy(s->blocks + to * n, s->blocks + from * n, n * sizeof *s->blocks);
+}
+
+static void ref_read_sequence(void *to, const mlxr_state *base, uint32_t sequence, unsigned version)
+{
+    const ref_state *s = (const ref_state *)base;
+    size_t n = base->executable->program->n_sequence_floats;
+
+    memcpy(to, s->sequences + (sequence * (size_t)2 + version) * n, n * sizeof *s->sequences);
+}
+
+static void ref_write_sequence(mlxr_state *base, uint32_t sequence, unsigned version, const void *from)
+{
+    ref_state *s = (ref_state *)base;
+    size_t n = base->executable->program->n_sequence_floats;
+
+    memcpy(s->sequences + (sequence * (size_t)2 + version) * n, from, n * sizeof *s->sequences);
+}
+
 /* ---- a step ---- */
 
 /* A bigger block in place of *p, whose content is no longer needed; *p stays valid when there is none. */
@@ -277,7 +301,7 @@ static mlxr_status ref_run(mlxr_executable *base, mlxr_state *state, const mlxr_
     memcpy(e->ids, batch->ids, batch->n_tokens * sizeof *e->ids);
     memcpy(e->positions, batch->positions, batch->n_tokens * sizeof *e->positions);
     memcpy(e->seqs, batch->seqs, batch->n_tokens * sizeof *e->seqs);
-    for (size_t i = 0; i < p->n_ops; i++) {
+    for (size_t i = 0; i < (batch->hidden ? p->n_ops_hidden : p->n_ops); i++) {
         if (i == e->i_tail) keep_rows(&s, batch);
         if (s.n == 0) return MLXR_OK;
         if (mlxr_cancelled(cancel))
@@ -285,7 +309,10 @@ static mlxr_status ref_run(mlxr_executable *base, mlxr_state *state, const mlxr_
                              mlxr_op_name(p->ops[i].kind));
         functions[p->ops[i].kind](&s, &p->ops[i]);
     }
-    memcpy(logits, e->regs[p->logits], s.n * p->vocab_size * sizeof *logits);
+    if (batch->hidden)
+        memcpy(batch->hidden, e->regs[p->hidden], s.n * p->hidden_size * sizeof *batch->hidden);
+    else
+        memcpy(logits, e->regs[p->logits], s.n * p->vocab_size * sizeof *logits);
     return MLXR_OK;
 }
 
@@ -299,4 +326,7 @@ const mlxr_device_ops mlxr_device_ref = {
     .state_create = ref_state_create,
     .state_free = ref_state_free,
     .run = ref_run,
+    .copy_block = ref_copy_block,
+    .read_sequence = ref_read_sequence,
+    .write_sequence = ref_write_sequence,
 };

@@ -536,6 +536,7 @@ mlxr_reg_id mlxr_decoder_logits(mlxr_decoder *d, mlxr_reg_id h, const char *norm
     d->layer = -1;
     logits = mlxr_decoder_reg(d, "logits", d->vocab_size);
     mlxr_decoder_norm(d, x, h, 0, norm);
+    if (!mlxr_decoder_failed(d)) mlxr_build_hidden(d->b, x);
     op = mlxr_decoder_op_init(d, MLXR_OP_LINEAR, logits, x);
     if (!mlxr_decoder_failed(d))
         op.weight = d->head ? mlxr_build_matrix(d->b, d->vocab_size, d->hidden_size, "%s", d->head)

@@ -1,0 +1,177 @@
+/* The scheduler over real devices and a tiny model of every family: sixteen prompts together give each the tokens, and the
+ * bits of the whole distribution at every token, that it has alone; with and without cached prefixes, in any chunks, with
+ * one or two threads, greedy and seeded, with too little memory, and forked. */
+#include "engine/scheduler.h"
+#include "model/model.h"
+#include "test.h"
+
+static const char *const models[] = {
+    "f32",        "q4_g32",         "mistral_q4",    "qwen2_q4",       "qwen3_q4",         "qwen3_moe_q4",
+    "mixtral_q4", "phi3_q4",        "gemma2_q4",     "gemma3_text_q4", "gemma4_text_bf16", "gemma4_moe_q4",
+    "cohere_q4",  "granite_q4",     "starcoder2_q4", "gpt_oss_q4",     "ministral3_q4",    "lfm2_q4",
+    "qwen3_5_q4", "qwen3_5_moe_q4",
+};
+
+enum { N_JOBS = 16, MOST_NEW = 12, MOST_PROMPT = 110, MOST_VOCAB = 512 };
+
+struct job {
+    int32_t prompt[MOST_PROMPT], got[MOST_NEW];
+    uint64_t bits[MOST_NEW]; /* a digest of the log-probabilities of all tokens */
+    size_t n_prompt, n_new, n_got;
+    mlxr_sequence *seq;
+};
+
+static mlxr_error err;
+
+static void job_init(struct job *j, size_t i, size_t vocab, size_t context)
+{
+    memset(j, 0, sizeof *j);
+    j->n_new = 3 + i % 10;
+    j->n_prompt = 1 + i * 23 % 100;
+    if (i % 4 == 3) j->n_prompt += 9;
+    if (j->n_prompt + j->n_new > context) j->n_prompt = context - j->n_new;
+    for (size_t k = 0; k < j->n_prompt; k++) { /* the first 40 are common to four */
+        size_t t = k < 40 ? i / 4 : 10 + i;
+        j->prompt[k] = (int32_t)((t * 29 + k * 11 + k * k / 3) % vocab);
+    }
+}
+
+static mlxr_sequence_params params_of(struct job *j, size_t i, size_t vocab)
+{
+    mlxr_sequence_params p = mlxr_sequence_params_default();
+    p.ids = j->prompt;
+    p.n_ids = j->n_prompt;
+    p.max_tokens = (int64_t)j->n_new;
+    p.seed = i;
+    p.n_top_logprobs = vocab;
+    p.ud = j;
+    if (i % 2 == 0) p.sampling.temperature = 0;
+    return p;
+}
+
+static void take(const mlxr_step_result *r, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct job *j = r[i].ud;
+        assert_int_equal(r[i].status, MLXR_OK);
+        if (r[i].id < 0) continue;
+        j->got[j->n_got] = r[i].id;
+        for (size_t k = 0; k < r[i].n_top; k++) {
+            struct {
+                int64_t id;
+                double logprob;
+            } one = {r[i].top[k].id, r[i].top[k].logprob};
+            j->bits[j->n_got] = mlxr_hash_bytes(&one, sizeof one, j->bits[j->n_got]);
+        }
+        j->n_got++;
+    }
+}
+
+static void drain(mlxr_scheduler *s)
+{
+    for (bool idle = false; !idle;) {
+        const mlxr_step_result *r;
+        size_t n;
+        assert_ok(mlxr_scheduler_step(s, NULL, &r, &n, &idle, &err), &err);
+        take(r, n);
+        for (size_t i = 0; i < n; i++)
+            if (r[i].done) mlxr_scheduler_remove(s, r[i].sequence);
+        assert_ok(mlxr_scheduler_check(s, &err), &err);
+    }
+    assert_int_equal(mlxr_scheduler_get_stats(s).n_blocks_used, 0);
+}
+
+static void add(mlxr_scheduler *s, struct job *j, size_t i, size_t vocab)
+{
+    mlxr_sequence_params p = params_of(j, i, vocab);
+    assert_ok(mlxr_scheduler_add(&j->seq, s, &p, &err), &err);
+}
+
+struct rig {
+    const char *device;
+    size_t n_threads, budget, kv_tokens; /* 0: enough */
+    size_t max_cached_bytes;
+};
+
+static void run_model(const char *name)
+{
+    /* ref and cpu differ by rounding: each is compared with itself. */
+    static const struct rig rigs[] = {
+        {"ref", 1, 300, 0, SIZE_MAX}, {"cpu", 1, 300, 0, 0},         {"cpu", 1, 17, 0, SIZE_MAX},
+        {"cpu", 2, 64, 0, SIZE_MAX},  {"cpu", 2, 50, 160, SIZE_MAX},
+    };
+    static struct job alone[2][N_JOBS], jobs[N_JOBS], fork;
+    char path[4096];
+    mlxr_model *m;
+    size_t n_hits = 0;
+
+    snprintf(path, sizeof path, "%s/tests/model/models/%s", MLXR_SOURCE_DIR, name);
+    assert_ok(mlxr_model_open(&m, path, &err), &err);
+    for (size_t c = 0; c < MLXR_COUNT(rigs); c++) {
+        const mlxr_program *p = mlxr_model_program(m);
+        mlxr_device_options options = {.n_threads = rigs[c].n_threads};
+        mlxr_scheduler_options o = mlxr_scheduler_options_default();
+        size_t context = p->context_length < 160 ? p->context_length : 160, V = p->vocab_size;
+        bool first = c < 2;
+        mlxr_device *d;
+        mlxr_scheduler *s;
+
+        assert_true(V <= MOST_VOCAB);
+        o.context_length = context;
+        o.max_tokens_per_step = rigs[c].budget;
+        o.max_kv_tokens = rigs[c].kv_tokens ? rigs[c].kv_tokens : 40 * context;
+        o.max_cached_bytes = rigs[c].max_cached_bytes;
+        o.snapshot_blocks = 1;
+        assert_ok(mlxr_device_open(&d, rigs[c].device, &options, &err), &err);
+        if (first) { /* each alone, with nothing cached */
+            mlxr_scheduler_options none = o;
+            none.max_cached_bytes = 0;
+            assert_ok(mlxr_scheduler_open(&s, d, p, &none, &err), &err);
+            for (size_t i = 0; i < N_JOBS; i++) {
+                job_init(&alone[c][i], i, V, context);
+                add(s, &alone[c][i], i, V);
+                drain(s);
+                assert_int_equal(alone[c][i].n_got, alone[c][i].n_new);
+            }
+            mlxr_scheduler_close(s);
+        }
+        assert_ok(mlxr_scheduler_open(&s, d, p, &o, &err), &err);
+        for (int round = 0; round < 2; round++) { /* the second one meets what the first has left */
+            mlxr_fork_params f = {.sampling = mlxr_sampling_default(), .seed = 3, .ud = &fork};
+            for (size_t i = 0; i < N_JOBS; i++) {
+                job_init(&jobs[i], i, V, context);
+                add(s, &jobs[i], i, V);
+            }
+            job_init(&fork, 3, V, context);
+            assert_ok(mlxr_scheduler_fork(&fork.seq, s, jobs[3].seq, &f, &err), &err);
+            drain(s);
+            for (size_t i = 0; i < N_JOBS + 1; i++) {
+                const struct job *want = &alone[c > 0][i < N_JOBS ? i : 3],
+                                 *got = i < N_JOBS ? &jobs[i] : &fork;
+                assert_int_equal(got->n_got, want->n_got);
+                for (size_t k = 0; k < want->n_got; k++)
+                    if (got->got[k] != want->got[k] || got->bits[k] != want->bits[k])
+                        fail_msg("%s on %s, case %zu, round %d: prompt %zu, token %zu is %d, wanted %d%s",
+                                 name, rigs[c].device, c, round, i, k, (int)got->got[k], (int)want->got[k],
+                                 got->got[k] == want->got[k] ? " (other bits)" : "");
+            }
+        }
+        if (rigs[c].max_cached_bytes) n_hits += mlxr_scheduler_get_stats(s).n_hit_tokens;
+        mlxr_scheduler_close(s);
+        mlxr_device_close(d);
+    }
+    assert_true(n_hits > 0);
+    mlxr_model_close(m);
+}
+
+static void every_family_alone_and_together(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < MLXR_COUNT(models); i++) run_model(models[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_family_alone_and_together)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
