@@ -1,7 +1,7 @@
 /* mlxr: local language models from MLX / Hugging Face folders.
  *
  * The one public header of libmlxr. It has, from the bottom up: status and errors, logging, the
- * tokenizer, chat templates, and the runner that turns a prompt into events.
+ * tokenizer, chat templates, the engine that answers many requests at once, and the runner, which answers one.
  *
  * Rules that hold for every call:
  * - A call that can fail returns an mlxr_status; MLXR_OK is 0. `err` may be NULL; when it is not, a
@@ -188,7 +188,7 @@ MLXR_API mlxr_status mlxr_template_render(char **out_text, size_t *out_n, const 
                                           const char *context_json, size_t n_context, int64_t now,
                                           const mlxr_template_limits *limits, mlxr_error *err);
 
-/* ---- runner ----------------------------------------------------------------------------------- */
+/* ---- requests and what comes of them ----------------------------------------------------------- */
 
 /* Added to one token's logit before everything else: finite, or -INFINITY to forbid the token. */
 typedef struct mlxr_logit_bias {
@@ -240,55 +240,84 @@ typedef struct mlxr_sampling {
 } mlxr_sampling;
 MLXR_API mlxr_sampling mlxr_sampling_default(void);
 
+/* What to do with a prompt that leaves no room in the context, or an answer that fills it. */
+typedef enum mlxr_overflow {
+    MLXR_OVERFLOW_ERROR, /* a prompt that leaves no room for a token is refused; an answer ends with LENGTH */
+    MLXR_OVERFLOW_TRUNCATE, /* of a prompt that is too long the first num_keep and the newest tokens stay, with room for
+                             * the answer: max_tokens, at most a quarter of the context */
+    MLXR_OVERFLOW_SHIFT /* the same, and an answer that fills the context goes on: the older half of the tokens
+                             * behind num_keep is dropped and the rest computed anew. That is exact, and costs a prompt of
+                             * half a context for every half context of answer. max_tokens -1 is until EOS */
+} mlxr_overflow;
+
 /* One request. Fill it with mlxr_request_default first. All pointers are borrowed during the call. */
 typedef struct mlxr_request {
     const char *prompt;        /* the user's text; with raw, the whole prompt as it is */
     const char *system;        /* system text, or NULL */
     const char *messages_json; /* instead of prompt and system: a JSON list of messages, or NULL */
     const char *tools_json;    /* a JSON list of tools for the template, or NULL */
-    bool raw;                  /* no chat template, no special tokens but those the tokenizer itself adds */
-    int32_t max_tokens;        /* most tokens to generate; -1: until EOS or the context is full */
-    bool ignore_eos;
+    const int32_t *prompt_ids; /* instead of all text: the prompt's tokens, or NULL */
+    size_t n_prompt_ids;
+    bool raw; /* no chat template, no special tokens but those the tokenizer itself adds */
+    int32_t
+        n_choices; /* answers to the one prompt, which is computed once; choice i has seed + i; default 1 */
+    int32_t max_tokens; /* most tokens to generate, of each choice; -1: until EOS or the context is full */
+    bool ignore_eos;    /* sampling.min_tokens is the milder form */
     const char *const *stop; /* stop strings: cut from the answer, never leaked in part */
     size_t n_stop;
+    bool logprobs;        /* TOKEN events tell the probability of their token */
+    int32_t top_logprobs; /* and of that many likeliest ones, 0 to MLXR_MAX_TOP_LOGPROBS */
+    mlxr_overflow overflow;
+    int32_t num_keep; /* tokens at the beginning that overflow never drops; default 0 */
     mlxr_sampling sampling;
 } mlxr_request;
+enum { MLXR_MAX_TOP_LOGPROBS = 20 };
 MLXR_API mlxr_request mlxr_request_default(void);
 
 typedef enum mlxr_done_reason { MLXR_DONE_STOP, MLXR_DONE_LENGTH, MLXR_DONE_CANCELLED } mlxr_done_reason;
 /* "stop", "length", "cancelled". */
 MLXR_API const char *mlxr_done_reason_name(mlxr_done_reason reason);
 
+/* Of one choice. Its time is queue, prefill, decode, one after the other. */
 typedef struct mlxr_stats {
     size_t prompt_token_count;
+    size_t cached_token_count;    /* of those, the ones found in the prefix cache: not computed again */
+    size_t dropped_token_count;   /* of the prompt and the answer, dropped as mlxr_request.overflow allows */
     size_t generated_token_count; /* EOS is not counted */
     uint64_t duration_ns;         /* of the whole call */
+    uint64_t queue_ns;            /* waiting for memory and for those before it */
     uint64_t prefill_ns;          /* the prompt's tokens, up to the first sampled token */
     uint64_t decode_ns;           /* the tokens after the first */
     uint64_t load_ns;             /* loading the model, when this call did it; else 0 */
     mlxr_done_reason done_reason;
 } mlxr_stats;
 
-typedef enum mlxr_event_type { MLXR_EVENT_TOKEN, MLXR_EVENT_COMPLETED } mlxr_event_type;
+typedef enum mlxr_event_type { MLXR_EVENT_TOKEN, MLXR_EVENT_COMPLETED, MLXR_EVENT_FAILED } mlxr_event_type;
 
-/* Events come in order: TOKEN any number of times, then COMPLETED once, and nothing after it. A call
- * that fails or is cancelled ends without COMPLETED. */
+/* Of each choice: TOKEN any number of times, then COMPLETED once, and nothing after it. Choices are mixed. A generation of
+ * an engine that fails or is cancelled ends in one FAILED instead, after which nothing comes of any choice; a runner's
+ * generate then ends without COMPLETED, and its status tells. */
 typedef struct mlxr_event {
     mlxr_event_type type;
+    int32_t choice;   /* from 0; FAILED: -1 */
     const char *text; /* TOKEN: a piece of the answer, whole UTF-8 characters, may be "" while a character
-                          or a stop string is incomplete. COMPLETED: the whole answer. NUL-terminated,
-                          borrowed during the callback */
+                          or a stop string is incomplete. COMPLETED: the whole answer. FAILED: what went wrong. NUL-terminated,
+                          borrowed during the callback, or until the next mlxr_generation_next */
     size_t n_text;
-    int32_t id;              /* TOKEN: the sampled token's id; -1 for text that was held back */
-    const mlxr_stats *stats; /* COMPLETED only */
+    int32_t id;       /* TOKEN: the sampled token's id; -1 for text that was held back */
+    bool has_logprob; /* TOKEN with an id, when the request asked for logprobs */
+    double logprob;   /* of the sampled token, before any sampling option changed the distribution */
+    const mlxr_logprob
+        *top; /* the likeliest tokens of the same distribution, best first; borrowed like text */
+    size_t n_top;
+    const mlxr_stats *stats; /* COMPLETED: of this choice; FAILED: of what was done; borrowed like text */
+    mlxr_status status;      /* FAILED: why; MLXR_E_CANCELLED, when it was cancelled or the engine closed */
 } mlxr_event;
 
-/* Called on the thread that runs mlxr_runner_generate. May call mlxr_runner_cancel, nothing else of the runner. */
+/* Called on the thread that runs mlxr_runner_generate, and for an engine on the engine's own thread: then it must not
+ * wait for anything, since all generations wait for it. It may cancel; for an engine also free and submit generations, and
+ * make the calls that only look (mlxr_engine_tokenizer and the like). No others of the runner or engine. */
 typedef void (*mlxr_on_event)(const mlxr_event *event, void *ud);
-
-/* Runs models behind one adapter. generate is for one thread at a time (a second call meanwhile is
- * MLXR_E_BUSY); cancel is for any thread and for signal handlers. */
-typedef struct mlxr_runner mlxr_runner;
 
 /* EXACT: float32 throughout. FAST: what the device does best within the bounds its documentation states. DEFAULT: the
  * device's own choice: FAST, but EXACT on mlx:cpu, where the model's half precision is slower by far. */
@@ -302,6 +331,167 @@ typedef enum mlxr_precision {
  * beyond 65504 become 65504. INT8: a quarter, with a scale for each head and position. DEFAULT: the device's own choice:
  * cpu F16, and F32 with MLXR_PRECISION_EXACT; ref F32; mlx the type it computes with, and it has no other. */
 typedef enum mlxr_kv_type { MLXR_KV_DEFAULT, MLXR_KV_F32, MLXR_KV_F16, MLXR_KV_INT8 } mlxr_kv_type;
+
+/* ---- engine ----------------------------------------------------------------------------------- */
+
+/* One model on one device, which answers many requests at once: their tokens share its steps, a prompt that begins as
+ * an earlier one did is not computed again as far as it does, and a seed gives the same answer whatever else runs (bit
+ * for bit on devices cpu and ref).
+ *
+ *   submit -> mlxr_generation: TOKEN ... COMPLETED, to a callback or by mlxr_generation_next -> free
+ *
+ * Threads: the engine has one of its own, which runs the device. Every call below may be made from any thread, many at
+ * once, but: close is the last call on an engine and is made once; mlxr_generation_next, wait and free of one
+ * generation are for one thread at a time, and free is its last call. A callback runs on the engine's thread. */
+typedef struct mlxr_engine mlxr_engine;
+
+/* Fill it with mlxr_engine_options_default first. Strings are borrowed during the call. */
+typedef struct mlxr_engine_options {
+    const char *device; /* "cpu" (default), "ref", or "mlx", "mlx:gpu", "mlx:cpu" */
+    const char *isa;    /* cpu: NULL for the best the machine has, else "baseline", "avx2",
+                         * "avxvnni", "avx512", "vnni", on ARM "neon", "dotprod" */
+    const char
+        *mlx_library; /* mlx: the file of its module; NULL (default): looked for where it is installed */
+    size_t
+        memory_limit_bytes; /* mlx: for all of MLX's arrays in this process; 0 (default): MLX's own limit */
+    mlxr_precision precision;
+    mlxr_kv_type kv_type;
+    int32_t n_threads;     /* of the device; 0: one a core */
+    size_t context_length; /* tokens a sequence may hold; 0: the model's own, at most 8192 */
+    size_t max_sequences;  /* that run at once, choices counted; others wait; default 16 */
+    size_t kv_bytes;       /* for keys and values of all sequences; 0 (default): room for one whole context */
+    size_t max_waiting;    /* sequences that wait, a further one ends in MLXR_E_BUSY; default: no limit */
+    size_t
+        prefix_cache_bytes; /* of those, what may be kept of sequences that ended; SIZE_MAX (default): all that is
+                                * free, 0: nothing */
+    const char *cache_dir; /* for compiled tokenizers, see mlxr_tokenizer_options; NULL (default): none */
+    mlxr_log log;          /* called on the thread that opens, then on the engine's own */
+    mlxr_progress progress;
+} mlxr_engine_options;
+MLXR_API mlxr_engine_options mlxr_engine_options_default(void);
+
+/* Loads the model in folder model_dir and starts the engine's thread. */
+MLXR_API mlxr_status mlxr_engine_open(mlxr_engine **out, const char *model_dir,
+                                      const mlxr_engine_options *options, mlxr_error *err);
+/* Ends whatever runs and waits (generations in FAILED with MLXR_E_CANCELLED, embed and score with that status), and
+ * returns once no callback can come any more. Generations stay valid until each is freed. Not from a callback. */
+MLXR_API void mlxr_engine_close(mlxr_engine *engine);
+
+/* What is loaded. The strings are borrowed until close. */
+typedef struct mlxr_engine_info {
+    const char *model_dir;
+    const char *family;      /* "llama", "qwen3", ... */
+    const char *device_name; /* how the device calls itself: "cpu avx2, 2 threads" */
+    size_t hidden_size, vocab_size, n_layers;
+    size_t context_length; /* tokens a sequence may hold here */
+    uint64_t load_ns;
+} mlxr_engine_info;
+MLXR_API mlxr_engine_info mlxr_engine_get_info(const mlxr_engine *engine);
+/* How much is going on; a moment's picture. */
+typedef struct mlxr_engine_load {
+    size_t n_running, n_waiting; /* sequences with memory of their own, and those without yet */
+    size_t kv_bytes, kv_bytes_used,
+        kv_bytes_cached; /* all, of sequences, of prefixes kept from earlier ones */
+    uint64_t n_steps;    /* of the device, since the engine was opened */
+    uint64_t n_prompt_tokens, n_cached_tokens, n_generated_tokens; /* computed; not computed again; sampled */
+} mlxr_engine_load;
+MLXR_API mlxr_engine_load mlxr_engine_get_load(mlxr_engine *engine);
+/* Borrowed until close. */
+MLXR_API const mlxr_tokenizer *mlxr_engine_tokenizer(const mlxr_engine *engine);
+/* The source of the chat template that rendering uses by default (the built-in Llama prompt for a folder without one);
+ * borrowed until close. */
+MLXR_API const char *mlxr_engine_template_source(const mlxr_engine *engine);
+/* The prompt that a request's messages, tools and texts make: the folder's template rendered, or with raw the prompt
+ * as it is. *out_text: free it with mlxr_free. */
+MLXR_API mlxr_status mlxr_engine_render(char **out_text, size_t *out_n, const mlxr_engine *engine,
+                                        const mlxr_request *request, mlxr_error *err);
+/* And its tokens, as submit takes them. *out_ids: free it with mlxr_free. */
+MLXR_API mlxr_status mlxr_engine_encode(int32_t **out_ids, size_t *out_n, const mlxr_engine *engine,
+                                        const mlxr_request *request, mlxr_error *err);
+/* The model's own sampling: temperature, top_k, top_p, min_p and repetition_penalty where its generation_config.json has
+ * them (temperature 0 where that says "do_sample": false), and mlxr_sampling_default for the rest. */
+MLXR_API mlxr_sampling mlxr_engine_sampling_default(const mlxr_engine *engine);
+
+/* ---- generations ---- */
+
+typedef struct mlxr_generation mlxr_generation;
+
+/* Queues a request. on_event: where its events go, on the engine's thread; NULL: they are kept until
+ * mlxr_generation_next takes them. A request that can never run (wrong sampling, a prompt longer than the context)
+ * fails here and now. The first callback may come before the call returns. *out: free it. */
+MLXR_API mlxr_status mlxr_engine_submit(mlxr_generation **out, mlxr_engine *engine,
+                                        const mlxr_request *request, mlxr_on_event on_event, void *ud,
+                                        mlxr_error *err);
+/* Waits for the next event and fills *event, whose pointers stay valid until the next call or free. false: none came
+ * within timeout_ms (-1: waits as long as it takes), or all have been taken, which mlxr_generation_ended tells apart. For
+ * generations without on_event. */
+MLXR_API bool mlxr_generation_next(mlxr_generation *g, int64_t timeout_ms, mlxr_event *event);
+/* Whether it ended, and every event was given out. */
+MLXR_API bool mlxr_generation_ended(mlxr_generation *g);
+/* Waits for the end, events that nobody took notwithstanding: MLXR_OK, or what its FAILED event told. stats (may be NULL)
+ * are those of the choice that ended last, with the generated tokens of all. Not from a callback. */
+MLXR_API mlxr_status mlxr_generation_wait(mlxr_generation *g, mlxr_stats *stats, mlxr_error *err);
+/* It ends in FAILED with MLXR_E_CANCELLED within a step, its memory given back, unless it had ended before. From any thread,
+ * from a callback, and from a signal handler; any number of times until free. */
+MLXR_API void mlxr_generation_cancel(mlxr_generation *g);
+/* Cancels what still runs, without waiting for it: no callback begins after free returns; one that is running is waited
+ * for, unless free is called in it. */
+MLXR_API void mlxr_generation_free(mlxr_generation *g);
+
+/* ---- embeddings and scores ---- */
+
+/* How the states of a text's tokens become one vector. DEFAULT: what 1_Pooling/config.json of the folder says (found by
+ * modules.json where there is one, as sentence-transformers does); a folder without: LAST, as decoders are trained. */
+typedef enum mlxr_pooling { MLXR_POOLING_DEFAULT, MLXR_POOLING_MEAN, MLXR_POOLING_LAST } mlxr_pooling;
+/* "default", "mean", "last". */
+MLXR_API const char *mlxr_pooling_name(mlxr_pooling pooling);
+
+/* A text, with the special tokens the tokenizer adds, or its tokens as they are. */
+typedef struct mlxr_input {
+    const char *text; /* NULL: ids */
+    size_t n_text;
+    const int32_t *ids;
+    size_t n_ids;
+} mlxr_input;
+
+/* Fill it with mlxr_embed_options_default first. */
+typedef struct mlxr_embed_options {
+    mlxr_pooling pooling;
+    size_t dimensions; /* the first so many of each vector, normalised again; 0 (default): all */
+    bool truncate; /* a text longer than the context is cut to it; default false: MLXR_E_CONTEXT_OVERFLOW */
+} mlxr_embed_options;
+MLXR_API mlxr_embed_options mlxr_embed_options_default(void);
+
+typedef struct mlxr_embeddings {
+    float *values; /* [n, n_dimensions], each row of length 1 */
+    size_t n, n_dimensions;
+    size_t n_tokens; /* of all inputs */
+} mlxr_embeddings;
+/* The last hidden states of each input, pooled and of length 1. Waits; inputs and other requests share steps. On success
+ * clear *out; on failure it is empty. Not from a callback. */
+MLXR_API mlxr_status mlxr_engine_embed(mlxr_embeddings *out, mlxr_engine *engine, const mlxr_input *inputs,
+                                       size_t n_inputs, const mlxr_embed_options *options, mlxr_error *err);
+MLXR_API void mlxr_embeddings_clear(mlxr_embeddings *e);
+/* What MLXR_POOLING_DEFAULT is here; itself, where the folder asks for another, which is then MLXR_E_UNSUPPORTED. */
+MLXR_API mlxr_pooling mlxr_engine_pooling_default(const mlxr_engine *engine);
+
+typedef struct mlxr_score {
+    int32_t *ids; /* [n_tokens] */
+    float
+        *logprobs; /* [n_tokens]: of token i after those before it; 0 for the first, which nothing precedes */
+    size_t n_tokens;
+    double sum; /* of tokens 1 and on */
+} mlxr_score;
+/* How likely the model finds a text. Waits. On success clear *out; on failure it is empty. Not from a callback. */
+MLXR_API mlxr_status mlxr_engine_score(mlxr_score *out, mlxr_engine *engine, const mlxr_input *input,
+                                       mlxr_error *err);
+MLXR_API void mlxr_score_clear(mlxr_score *s);
+
+/* ---- runner ----------------------------------------------------------------------------------- */
+
+/* Runs models behind one adapter. generate is for one thread at a time (a second call meanwhile is
+ * MLXR_E_BUSY); cancel is for any thread and for signal handlers. */
+typedef struct mlxr_runner mlxr_runner;
 
 /* Fill it with mlxr_runner_options_default first. */
 typedef struct mlxr_runner_options {
@@ -339,6 +529,8 @@ MLXR_API mlxr_status mlxr_runner_generate(mlxr_runner *runner, const mlxr_reques
 MLXR_API void mlxr_runner_cancel(mlxr_runner *runner);
 /* How the device calls itself ("cpu avx2, 2 threads"), borrowed until close. */
 MLXR_API const char *mlxr_runner_device_name(const mlxr_runner *runner);
+/* The engine behind it, borrowed until close; NULL where the adapter has none. */
+MLXR_API mlxr_engine *mlxr_runner_engine(mlxr_runner *runner);
 
 /* A model's folder by id, from a JSON file { "model-id": "path", ... }: relative paths are taken from that
  * file's folder, "~" and "~/" expand to home (NULL: not expanded). model_id NULL: the file's first one.

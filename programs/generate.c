@@ -5,65 +5,138 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/json.h"
+
+/* ---- options ---- */
+
+static const double most = 2147483647.0;
+
+void model_options_init(struct model_options *m, const char *program)
+{
+    *m = (struct model_options){.program = program, .runner = "local", .device = "cpu"};
+}
+
+void engine_option_table(struct cli_option table[ENGINE_N_OPTIONS], struct model_options *m)
+{
+    const struct cli_option options[] = {
+        {"model-paths-json", CLI_STRING, "FILE", &m->paths_json, 0, 0,
+         "model ids and their folders (default: " CLI_DEFAULT_PATHS ")"},
+        {"device", CLI_STRING, "NAME", &m->device, 0, 0, CLI_DEVICES},
+        {"precision", CLI_CHOICE, "exact|fast", &m->precision, 0, 0,
+         "exact: float32 throughout (default: fast, on mlx:cpu exact)"},
+        {"kv", CLI_CHOICE, "f32|f16|int8", &m->kv, 0, 0, CLI_KV},
+        {"threads", CLI_INT, "N", &m->threads, 0, 1024, "0: one a core (default)"},
+        {"verbose", CLI_FLAG, NULL, &m->verbose, 0, 0, "tell about loading and times on standard error"},
+    };
+    _Static_assert(MLXR_COUNT(options) == ENGINE_N_OPTIONS, "the table's size");
+    memcpy(table, options, sizeof options);
+}
+
+void model_option_table(struct cli_option table[MODEL_N_OPTIONS], struct model_options *m)
+{
+    const struct cli_option own[] = {
+        {"runner", CLI_CHOICE, "mock|local", &m->runner, 0, 0,
+         "local: a model folder (default); mock: no model"},
+        {"model", CLI_STRING, "ID", &m->model, 0, 0, "a model folder or an id (default: the file's first)"},
+        {"context", CLI_INT, "N", &m->context, 0, most,
+         "tokens of prompt and answer (0: the model's, at most 8192)"},
+        {"mock-token-ms", CLI_INT, "MS", &m->mock_token_ms, 0, 60000, "mock: a pause before each token"},
+    };
+    _Static_assert(MLXR_COUNT(own) + ENGINE_N_OPTIONS == MODEL_N_OPTIONS, "the table's size");
+    memcpy(table, own, sizeof own);
+    engine_option_table(table + MLXR_COUNT(own), m);
+}
 
 void generate_options_init(struct generate_options *g, const char *program)
 {
-    mlxr_sampling s = mlxr_sampling_default();
-    *g = (struct generate_options){.program = program,
-                                   .runner = "local",
-                                   .device = "cpu",
-                                   .max_tokens = 512,
-                                   .top_k = s.top_k,
-                                   .repeat_last_n = s.repeat_last_n,
-                                   .seed = s.seed,
-                                   .temperature = 0,
-                                   .top_p = (double)s.top_p,
-                                   .min_p = (double)s.min_p,
-                                   .repeat_penalty = (double)s.repeat_penalty};
+    *g = (struct generate_options){.logprobs = -1};
+    model_options_init(&g->model, program);
+    parameters_init(&g->parameters);
 }
 
 void generate_option_table(struct cli_option table[GENERATE_N_OPTIONS], struct generate_options *g)
 {
-    const double most = 2147483647.0;
-    const struct cli_option options[] = {
-        {"runner", CLI_CHOICE, "mock|local", &g->runner, 0, 0,
-         "local: a model folder (default); mock: no model"},
-        {"model-paths-json", CLI_STRING, "FILE", &g->paths_json, 0, 0,
-         "model ids and their folders (default: " CLI_DEFAULT_PATHS ")"},
-        {"model", CLI_STRING, "ID", &g->model, 0, 0, "a model folder or an id (default: the file's first)"},
+    const struct cli_option own[] = {
         {"prompt", CLI_STRING, "TEXT", &g->prompt, 0, 0, "what to ask; - reads standard input"},
         {"system", CLI_STRING, "TEXT", &g->system, 0, 0, "system text"},
         {"raw", CLI_FLAG, NULL, &g->raw, 0, 0, "the prompt as it is, without the chat template"},
-        {"max-tokens", CLI_INT, "N", &g->max_tokens, -1, most,
-         "most tokens to answer with (512; -1: context)"},
-        {"temperature", CLI_REAL, "T", &g->temperature, 0, 100, "0: greedy (default)"},
-        {"top-k", CLI_INT, "K", &g->top_k, 0, most, "sample from the K likeliest (40; 0: all)"},
-        {"top-p", CLI_REAL, "P", &g->top_p, 0, 1, "... from the likeliest that hold P (0.9; 1: all)"},
-        {"min-p", CLI_REAL, "P", &g->min_p, 0, 1, "... from those at least P times the likeliest (0)"},
-        {"repeat-penalty", CLI_REAL, "R", &g->repeat_penalty, 0.001, 100,
-         "against tokens seen lately (1: off)"},
-        {"repeat-last-n", CLI_INT, "N", &g->repeat_last_n, -1, most,
-         "how many tokens are lately (64; -1: all)"},
-        {"seed", CLI_INT, "N", &g->seed, -1, 9007199254740992.0,
-         "the same seed, the same answer (-1: random)"},
-        {"stop", CLI_LIST, "TEXT", &g->stop, 0, 0, "end before this text; may be given again"},
         {"ignore-eos", CLI_FLAG, NULL, &g->ignore_eos, 0, 0, "go on past the end-of-text token"},
-        {"device", CLI_STRING, "NAME", &g->device, 0, 0, CLI_DEVICES},
-        {"precision", CLI_CHOICE, "exact|fast", &g->precision, 0, 0,
-         "exact: float32 throughout (default: fast, on mlx:cpu exact)"},
-        {"kv", CLI_CHOICE, "f32|f16|int8", &g->kv, 0, 0, CLI_KV},
-        {"threads", CLI_INT, "N", &g->threads, 0, 1024, "0: one a core (default)"},
-        {"context", CLI_INT, "N", &g->context, 0, most,
-         "tokens of prompt and answer (0: the model's, at most 8192)"},
-        {"mock-token-ms", CLI_INT, "MS", &g->mock_token_ms, 0, 60000, "mock: a pause before each token"},
-        {"verbose", CLI_FLAG, NULL, &g->verbose, 0, 0, "tell about loading and times on standard error"},
+        {"json", CLI_FLAG, NULL, &g->json, 0, 0, "events as JSON, one a line, instead of text"},
+        {"logprobs", CLI_INT, "N", &g->logprobs, 0, MLXR_MAX_TOP_LOGPROBS,
+         "with --json: log-probabilities of each token and the N likeliest"},
     };
-    _Static_assert(MLXR_COUNT(options) == GENERATE_N_OPTIONS, "the table's size");
-    memcpy(table, options, sizeof options);
+    _Static_assert(MLXR_COUNT(own) + MODEL_N_OPTIONS + PARAMETERS_N == GENERATE_N_OPTIONS,
+                   "the table's size");
+
+    memcpy(table, own, sizeof own);
+    parameters_options(table + MLXR_COUNT(own), &g->parameters);
+    model_option_table(table + MLXR_COUNT(own) + PARAMETERS_N, &g->model);
 }
+
+/* ---- model ---- */
+
+mlxr_status model_open(mlxr_runner **out, const struct model_options *m, mlxr_error *err)
+{
+    mlxr_runner_options options = mlxr_runner_options_default();
+    bool mock = strcmp(m->runner, "mock") == 0;
+    char *dir = NULL, *cache_dir;
+    mlxr_status st;
+
+    *out = NULL;
+    if (!mock && (st = cli_model_dir(&dir, m->model, m->paths_json, err)) != MLXR_OK) return st;
+    cache_dir = cli_cache_dir();
+    options.adapter = mock ? "mock" : "native";
+    options.device = m->device;
+    options.isa = cli_isa();
+    options.mlx_library = cli_mlx_library();
+    options.cache_dir = cache_dir;
+    options.precision = cli_precision(m->precision);
+    options.kv_type = cli_kv_type(m->kv);
+    options.n_threads = (int32_t)m->threads;
+    options.context_length = (size_t)m->context;
+    options.mock_token_ms = (uint32_t)m->mock_token_ms;
+    options.log = cli_log(m->program, m->verbose);
+    options.progress = cli_progress("loading");
+    st = mlxr_runner_open(out, mock ? "mock" : dir, &options, err);
+    free(cache_dir);
+    free(dir);
+    return st;
+}
+
+mlxr_status engine_open(mlxr_engine **out, const struct model_options *m, mlxr_error *err)
+{
+    mlxr_engine_options options = mlxr_engine_options_default();
+    char *dir, *cache_dir;
+    mlxr_status st;
+
+    *out = NULL;
+    if ((st = cli_model_dir(&dir, m->model, m->paths_json, err)) != MLXR_OK) return st;
+    cache_dir = cli_cache_dir();
+    options.device = m->device;
+    options.isa = cli_isa();
+    options.mlx_library = cli_mlx_library();
+    options.cache_dir = cache_dir;
+    options.precision = cli_precision(m->precision);
+    options.kv_type = cli_kv_type(m->kv);
+    options.n_threads = (int32_t)m->threads;
+    options.context_length = (size_t)m->context;
+    options.log = cli_log(m->program, m->verbose);
+    options.progress = cli_progress("loading");
+    st = mlxr_engine_open(out, dir, &options, err);
+    free(cache_dir);
+    free(dir);
+    return st;
+}
+
+/* ---- output ---- */
 
 struct output {
     mlxr_runner *runner;
+    bool json, apart; /* apart: choices are told when they are whole */
+    mlxr_buf line;
     int write_errno; /* the first error of standard output */
 };
 
@@ -72,14 +145,63 @@ static void cancel_runner(void *ud)
     mlxr_runner_cancel(ud);
 }
 
+static double milliseconds(uint64_t ns)
+{
+    return (double)ns / 1e6;
+}
+
+/* One event as a JSON object. */
+static void json_line(mlxr_buf *b, const mlxr_event *ev)
+{
+    bool token = ev->type == MLXR_EVENT_TOKEN;
+    const mlxr_stats *s = ev->stats;
+
+    mlxr_buf_printf(b, "{\"event\": \"%s\", \"choice\": %d, \"text\": ", token ? "token" : "completed",
+                    (int)ev->choice);
+    mlxr_json_escape(b, ev->text, ev->n_text);
+    if (token && ev->id >= 0) mlxr_buf_printf(b, ", \"id\": %d", (int)ev->id);
+    if (ev->has_logprob) {
+        mlxr_buf_printf(b, ", \"logprob\": %.9g, \"top\": [", ev->logprob);
+        for (size_t i = 0; i < ev->n_top; i++)
+            mlxr_buf_printf(b, "%s{\"id\": %d, \"logprob\": %.9g}", i ? ", " : "", (int)ev->top[i].id,
+                            ev->top[i].logprob);
+        mlxr_buf_char(b, ']');
+    }
+    if (s)
+        mlxr_buf_printf(b,
+                        ", \"done_reason\": \"%s\", \"prompt_tokens\": %zu, \"cached_tokens\": %zu, "
+                        "\"dropped_tokens\": %zu, \"generated_tokens\": %zu, \"queue_ms\": %.3f, "
+                        "\"prefill_ms\": %.3f, \"decode_ms\": %.3f, \"load_ms\": %.3f",
+                        mlxr_done_reason_name(s->done_reason), s->prompt_token_count, s->cached_token_count,
+                        s->dropped_token_count, s->generated_token_count, milliseconds(s->queue_ns),
+                        milliseconds(s->prefill_ns), milliseconds(s->decode_ns), milliseconds(s->load_ns));
+    mlxr_buf_str(b, "}\n");
+}
+
+static void write_out(struct output *o, const char *text, size_t n)
+{
+    if (!o->write_errno && n > 0 && (fwrite(text, 1, n, stdout) != n || fflush(stdout) != 0))
+        o->write_errno = errno ? errno : EIO;
+}
+
 static void on_event(const mlxr_event *event, void *ud)
 {
     struct output *o = ud;
 
-    if (event->type != MLXR_EVENT_TOKEN) return;
-    if (!o->write_errno && event->n_text > 0 &&
-        (fwrite(event->text, 1, event->n_text, stdout) != event->n_text || fflush(stdout) != 0))
-        o->write_errno = errno ? errno : EIO;
+    if (o->json) {
+        o->line.len = 0;
+        json_line(&o->line, event);
+        if (o->line.failed) o->write_errno = ENOMEM;
+        write_out(o, o->line.data, o->line.len);
+    } else if (o->apart && event->type == MLXR_EVENT_COMPLETED) {
+        o->line.len = 0;
+        mlxr_buf_printf(&o->line, "[choice %d]\n", (int)event->choice);
+        write_out(o, o->line.data, o->line.len);
+        write_out(o, event->text, event->n_text);
+        write_out(o, "\n", 1);
+    } else if (!o->apart && event->type == MLXR_EVENT_TOKEN) {
+        write_out(o, event->text, event->n_text);
+    }
     /* A signal that came before generate began is only seen here. */
     if (o->write_errno || cli_interrupted()) mlxr_runner_cancel(o->runner);
 }
@@ -89,97 +211,112 @@ static double seconds(uint64_t ns)
     return (double)ns / 1e9;
 }
 
-static void print_stats(FILE *to, const char *label, const mlxr_stats *s, const char *device)
+void generate_print_stats(FILE *to, const char *label, const mlxr_stats *s, const char *device)
 {
     size_t n_decoded = s->generated_token_count > 1 ? s->generated_token_count - 1 : 0;
+    size_t n_computed = s->prompt_token_count - s->cached_token_count;
+
     fprintf(to, "[%s] %zu tokens in %.2f s (%s): prompt %zu tokens", label, s->generated_token_count,
             seconds(s->duration_ns), mlxr_done_reason_name(s->done_reason), s->prompt_token_count);
-    if (s->prefill_ns && s->prompt_token_count)
-        fprintf(to, " at %.1f/s", (double)s->prompt_token_count / seconds(s->prefill_ns));
+    if (s->cached_token_count) fprintf(to, ", %zu of them known", s->cached_token_count);
+    if (s->dropped_token_count) fprintf(to, ", %zu dropped", s->dropped_token_count);
+    if (s->prefill_ns && n_computed && s->cached_token_count <= s->prompt_token_count)
+        fprintf(to, " at %.1f/s", (double)n_computed / seconds(s->prefill_ns));
     if (n_decoded && s->decode_ns) fprintf(to, ", decode %.1f/s", (double)n_decoded / seconds(s->decode_ns));
     fprintf(to, ", load %.2f s, %s\n", seconds(s->load_ns), device);
 }
 
-static mlxr_status answer(const struct generate_options *g, struct output *out, const char *model,
-                          const char *prompt, mlxr_stats *stats, mlxr_error *err)
-{
-    mlxr_runner_options options = mlxr_runner_options_default();
-    char *cache_dir = cli_cache_dir();
-    mlxr_request request = mlxr_request_default();
-    mlxr_status st;
+/* ---- one prompt ---- */
 
-    options.adapter = strcmp(g->runner, "mock") == 0 ? "mock" : "native";
-    options.device = g->device;
-    options.isa = cli_isa();
-    options.mlx_library = cli_mlx_library();
-    options.cache_dir = cache_dir;
-    options.precision = cli_precision(g->precision);
-    options.kv_type = cli_kv_type(g->kv);
-    options.n_threads = (int32_t)g->threads;
-    options.context_length = (size_t)g->context;
-    options.mock_token_ms = (uint32_t)g->mock_token_ms;
-    options.log = cli_log(g->program, g->verbose);
-    options.progress = cli_progress("loading");
+static mlxr_status answer(const struct generate_options *g, struct output *out, const char *prompt,
+                          mlxr_stats *stats, mlxr_error *err)
+{
+    mlxr_request request = mlxr_request_default();
+    struct parameters parameters = g->parameters;
+    mlxr_status st;
 
     request.prompt = prompt;
     request.system = g->system;
     request.raw = g->raw;
-    request.max_tokens = (int32_t)g->max_tokens;
+    request.max_tokens = 512;
     request.ignore_eos = g->ignore_eos;
-    request.stop = g->stop.items;
-    request.n_stop = g->stop.n;
-    request.sampling.temperature = (float)g->temperature;
-    request.sampling.top_k = (int32_t)g->top_k;
-    request.sampling.top_p = (float)g->top_p;
-    request.sampling.min_p = (float)g->min_p;
-    request.sampling.repeat_penalty = (float)g->repeat_penalty;
-    request.sampling.repeat_last_n = (int32_t)g->repeat_last_n;
-    request.sampling.seed = g->seed;
-
-    st = mlxr_runner_open(&out->runner, model, &options, err);
-    free(cache_dir);
-    if (st != MLXR_OK) return st;
+    request.logprobs = g->logprobs >= 0;
+    request.top_logprobs = g->logprobs > 0 ? (int32_t)g->logprobs : 0;
+    request.sampling.temperature = 0;
+    if ((st = parameters_apply(&parameters, &request, err)) != MLXR_OK) return st;
+    out->apart = request.n_choices > 1 && !g->json;
+    if ((st = model_open(&out->runner, &g->model, err)) != MLXR_OK) return st;
     cli_on_interrupt(cancel_runner, out->runner);
     return mlxr_runner_generate(out->runner, &request, on_event, out, stats, err);
 }
 
+/* Whether someone piped or redirected something in, as opposed to a terminal, /dev/null or nothing at all. */
+static bool is_piped(void)
+{
+    struct stat s;
+    return fstat(STDIN_FILENO, &s) == 0 && (S_ISFIFO(s.st_mode) || S_ISREG(s.st_mode) || S_ISSOCK(s.st_mode));
+}
+
+/* The prompt, with what was piped in behind it. */
+static mlxr_status whole_prompt(char **out, const struct generate_options *g, mlxr_error *err)
+{
+    char *given = NULL, *piped = NULL;
+    mlxr_status st = cli_text(&given, g->prompt, err);
+
+    *out = NULL;
+    if (st == MLXR_OK && g->append_stdin && strcmp(g->prompt, "-") != 0 && is_piped())
+        st = cli_text(&piped, "-", err);
+    if (st == MLXR_OK && piped && *piped) {
+        *out = mlxr_asprintf("%s\n\n%s", given, piped);
+        if (!*out) st = mlxr_fail_nomem(err, "prompt");
+    } else if (st == MLXR_OK) {
+        *out = given;
+        given = NULL;
+    }
+    free(given);
+    free(piped);
+    return st;
+}
+
 int generate_run(const struct generate_options *g)
 {
-    struct output out = {0};
-    char *model = NULL, *prompt = NULL;
+    struct output out = {.json = g->json};
+    const char *program = g->model.program;
+    char *prompt = NULL;
     mlxr_stats stats = {0};
     mlxr_error err = {0};
-    mlxr_status st = MLXR_OK;
+    mlxr_status st;
     int code = 0;
 
     signal(SIGPIPE, SIG_IGN); /* a reader that left is a write error, told like any other */
-    if (strcmp(g->runner, "mock") != 0) st = cli_model_dir(&model, g->model, g->paths_json, &err);
-    if (st == MLXR_OK) st = cli_text(&prompt, g->prompt, &err);
-    if (st == MLXR_OK) st = answer(g, &out, model ? model : "mock", prompt, &stats, &err);
+    st = whole_prompt(&prompt, g, &err);
+    if (st == MLXR_OK) st = answer(g, &out, prompt, &stats, &err);
 
     if (out.write_errno) {
-        fprintf(stderr, "%s: cannot write the answer: %s\n", g->program, strerror(out.write_errno));
+        fprintf(stderr, "%s: cannot write the answer: %s\n", program, strerror(out.write_errno));
         code = CLI_EXIT_FAILED;
     } else if (st == MLXR_E_CANCELLED) {
-        putchar('\n');
-        print_stats(g->done_line ? stdout : stderr, "cancelled", &stats, mlxr_runner_device_name(out.runner));
+        if (!g->json) putchar('\n');
+        generate_print_stats(g->done_line && !g->json ? stdout : stderr, "cancelled", &stats,
+                             mlxr_runner_device_name(out.runner));
         code = cli_interrupted() ? 128 + cli_interrupted() : CLI_EXIT_FAILED;
     } else if (st != MLXR_OK) {
-        if (stats.generated_token_count > 0) putchar('\n');
+        if (stats.generated_token_count > 0 && !g->json) putchar('\n');
         fflush(stdout);
-        code = cli_fail(g->program, &err);
+        code = cli_fail(program, &err);
     } else {
-        putchar('\n');
-        if (g->done_line || g->verbose)
-            print_stats(g->done_line ? stdout : stderr, "done", &stats, mlxr_runner_device_name(out.runner));
+        if (!g->json && !out.apart) putchar('\n');
+        if (g->done_line || g->model.verbose)
+            generate_print_stats(g->done_line && !g->json ? stdout : stderr, "done", &stats,
+                                 mlxr_runner_device_name(out.runner));
     }
     if (!out.write_errno && fflush(stdout) != 0) {
-        fprintf(stderr, "%s: cannot write the answer: %s\n", g->program, strerror(errno));
+        fprintf(stderr, "%s: cannot write the answer: %s\n", program, strerror(errno));
         code = CLI_EXIT_FAILED;
     }
     cli_on_interrupt(NULL, NULL);
     mlxr_runner_close(out.runner);
-    free(model);
+    mlxr_buf_clear(&out.line);
     free(prompt);
     return code;
 }

@@ -1,25 +1,47 @@
-/* generate: one prompt to one answer on standard output, as mlx-demo and mlxctl run do it. */
+/* generate: what mlx-demo, mlxctl run and mlxctl chat have in common: options of a model and of an answer, a model opened, and
+ * one prompt answered on standard output. */
 #ifndef MLXR_GENERATE_H
 #define MLXR_GENERATE_H
 
-#include "cli.h"
+#include <stdio.h>
+
+#include "parameters.h"
+
+/* Which model, on what. */
+struct model_options {
+    const char *program;
+    const char *runner, *device, *precision, *kv, *paths_json, *model;
+    int64_t context, threads, mock_token_ms;
+    bool verbose;
+};
+enum { ENGINE_N_OPTIONS = 6, MODEL_N_OPTIONS = ENGINE_N_OPTIONS + 4 };
+void model_options_init(struct model_options *m, const char *program);
+void model_option_table(struct cli_option table[MODEL_N_OPTIONS], struct model_options *m);
+/* Its part for commands that take a real model alone and say its name and context otherwise. */
+void engine_option_table(struct cli_option table[ENGINE_N_OPTIONS], struct model_options *m);
+/* MODEL resolved and loaded. */
+mlxr_status model_open(mlxr_runner **out, const struct model_options *m, mlxr_error *err);
+mlxr_status engine_open(mlxr_engine **out, const struct model_options *m, mlxr_error *err);
 
 struct generate_options {
-    const char *program;
-    const char *runner, *device, *precision, *kv, *paths_json, *model, *prompt, *system;
-    int64_t max_tokens, context, threads, top_k, repeat_last_n, seed, mock_token_ms;
-    double temperature, top_p, min_p, repeat_penalty;
-    struct cli_list stop;
-    bool raw, ignore_eos, verbose;
-    bool done_line; /* end in "[done] N tokens ..." on standard output */
+    struct model_options model;
+    struct parameters parameters;
+    const char *prompt, *system;
+    int64_t logprobs; /* -1: none are told */
+    bool raw, ignore_eos, json;
+    bool append_stdin; /* what is piped in stands behind the prompt */
+    bool done_line;    /* end in "[done] N tokens ..." on standard output */
 };
 void generate_options_init(struct generate_options *g, const char *program);
 
 /* The option table over g, the same in both programs. */
-enum { GENERATE_N_OPTIONS = 23 };
+enum { GENERATE_N_OPTIONS = MODEL_N_OPTIONS + PARAMETERS_N + 6 };
 void generate_option_table(struct cli_option table[GENERATE_N_OPTIONS], struct generate_options *g);
 
 /* Exit code: 0; 1 after an error line; 130 or 143 when a signal cancelled. */
 int generate_run(const struct generate_options *g);
+
+/* "[done] 12 tokens in 0.30 s (stop): prompt ..." */
+void generate_print_stats(FILE *to, const char *label, const mlxr_stats *s, const char *device);
 
 #endif

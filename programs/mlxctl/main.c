@@ -9,6 +9,9 @@ static const struct {
     const char *help;
 } commands[] = {
     {"run", cmd_run, "answer one prompt"},
+    {"chat", cmd_chat, "talk with a model"},
+    {"embed", cmd_embed, "vectors of texts, JSONL"},
+    {"perplexity", cmd_perplexity, "how well a model foretells a text"},
     {"show", cmd_show, "what a model folder holds, and the memory it takes"},
     {"doctor", cmd_doctor, "what is wrong with a model folder, or here"},
     {"tokenize", cmd_tokenize, "text to ids and back, JSONL"},

@@ -6,9 +6,12 @@
 #include "../cli.h"
 
 int cmd_bench(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_embed(int argc, char **argv);
 int cmd_import_gguf(int argc, char **argv);
 int cmd_logits(int argc, char **argv);
+int cmd_perplexity(int argc, char **argv);
 int cmd_render(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_show(int argc, char **argv);

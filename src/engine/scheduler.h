@@ -56,16 +56,6 @@ void mlxr_scheduler_close(mlxr_scheduler *s);
 /* What a sequence may hold: the option, or less where the blocks hold less. */
 size_t mlxr_scheduler_context_length(const mlxr_scheduler *s);
 
-/* What happens when prompt and answer do not fit the context. */
-typedef enum mlxr_overflow {
-    MLXR_OVERFLOW_ERROR, /* a prompt that leaves no room for a token is refused; an answer ends with LENGTH */
-    MLXR_OVERFLOW_TRUNCATE, /* of a prompt that is too long the first n_keep and the newest tokens stay, with room for
-                             * the answer: max_tokens, at most a quarter of the context */
-    MLXR_OVERFLOW_SHIFT /* the same, and an answer that fills the context goes on: the older half of the tokens
-                             * behind n_keep is dropped and the rest computed anew. That is exact, and costs a prompt of
-                             * half a context for every half context of answer. max_tokens -1 is until EOS */
-} mlxr_overflow;
-
 /* Which final hidden states a sequence gives (after the last norm, what the head reads), instead of an answer. */
 typedef enum mlxr_hidden_rows { MLXR_HIDDEN_NONE, MLXR_HIDDEN_LAST, MLXR_HIDDEN_ALL } mlxr_hidden_rows;
 

@@ -145,26 +145,54 @@ static mlxr_status request_context(json_t **out, const mlxr_request *request, ml
     return st;
 }
 
-mlxr_status mlxr_prompt_encode(int32_t **out_ids, size_t *out_n, const mlxr_prompt_builder *p,
+const char *mlxr_prompt_template_source(const mlxr_prompt_builder *p)
+{
+    for (size_t i = 0; i < mlxr_chat_template_count(p->chat); i++)
+        if (strcmp(mlxr_chat_template_name(p->chat, i), "default") == 0)
+            return mlxr_chat_template_source(p->chat, i);
+    return mlxr_chat_template_source(p->chat, 0);
+}
+
+mlxr_status mlxr_prompt_render(char **out_text, size_t *out_n, const mlxr_prompt_builder *p,
                                const mlxr_request *request, int64_t now, mlxr_error *err)
 {
     json_t *context = NULL;
+    mlxr_status st;
+
+    *out_text = NULL;
+    *out_n = 0;
+    if (request->prompt_ids)
+        return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "prompt: it is given as tokens and has no text");
+    if (request->raw) {
+        *out_text = mlxr_strdup(request->prompt ? request->prompt : "");
+        if (!*out_text) return mlxr_fail_nomem(err, "prompt");
+        *out_n = strlen(*out_text);
+        return MLXR_OK;
+    }
+    if ((st = request_context(&context, request, err)) == MLXR_OK)
+        st = mlxr_chat_template_render(out_text, out_n, p->chat, context, NULL, now, NULL, err);
+    json_decref(context);
+    return st;
+}
+
+mlxr_status mlxr_prompt_encode(int32_t **out_ids, size_t *out_n, const mlxr_prompt_builder *p,
+                               const mlxr_request *request, int64_t now, mlxr_error *err)
+{
     char *text = NULL;
     size_t n = 0;
     mlxr_status st;
 
     *out_ids = NULL;
     *out_n = 0;
-    if (request->raw) {
-        const char *prompt = request->prompt ? request->prompt : "";
-        return mlxr_tokenizer_encode(out_ids, out_n, p->tok, prompt, strlen(prompt), true, err);
+    if (request->prompt_ids) {
+        *out_ids = mlxr_malloc_array(request->n_prompt_ids, sizeof **out_ids);
+        if (!*out_ids) return mlxr_fail_nomem(err, "prompt");
+        memcpy(*out_ids, request->prompt_ids, request->n_prompt_ids * sizeof **out_ids);
+        *out_n = request->n_prompt_ids;
+        return MLXR_OK;
     }
-    if ((st = request_context(&context, request, err)) != MLXR_OK) goto done;
-    if ((st = mlxr_chat_template_render(&text, &n, p->chat, context, NULL, now, NULL, err)) != MLXR_OK)
-        goto done;
-    st = mlxr_tokenizer_encode(out_ids, out_n, p->tok, text, n, false, err);
-done:
+    if ((st = mlxr_prompt_render(&text, &n, p, request, now, err)) == MLXR_OK)
+        st = mlxr_tokenizer_encode(out_ids, out_n, p->tok, text, n, request->raw, err);
     free(text);
-    json_decref(context);
     return st;
 }

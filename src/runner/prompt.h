@@ -17,7 +17,13 @@ mlxr_status mlxr_prompt_builder_open(mlxr_prompt_builder **out, const char *dir,
 void mlxr_prompt_builder_close(mlxr_prompt_builder *p);
 bool mlxr_prompt_builder_is_builtin(const mlxr_prompt_builder *p);
 
-/* *out_ids: free it. */
+/* The source of the template that rendering uses without tools; borrowed until close. */
+const char *mlxr_prompt_template_source(const mlxr_prompt_builder *p);
+/* The prompt as text: the template rendered, or a raw request's own. A request by ids has none
+ * (MLXR_E_INVALID_ARGUMENT). *out_text: free it. */
+mlxr_status mlxr_prompt_render(char **out_text, size_t *out_n, const mlxr_prompt_builder *p,
+                               const mlxr_request *request, int64_t now, mlxr_error *err);
+/* Its tokens, those of prompt_ids copied. *out_ids: free it. */
 mlxr_status mlxr_prompt_encode(int32_t **out_ids, size_t *out_n, const mlxr_prompt_builder *p,
                                const mlxr_request *request, int64_t now, mlxr_error *err);
 

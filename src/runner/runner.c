@@ -18,7 +18,7 @@ mlxr_runner_options mlxr_runner_options_default(void)
 
 mlxr_request mlxr_request_default(void)
 {
-    return (mlxr_request){.max_tokens = -1, .sampling = mlxr_sampling_default()};
+    return (mlxr_request){.n_choices = 1, .max_tokens = -1, .sampling = mlxr_sampling_default()};
 }
 
 const char *mlxr_done_reason_name(mlxr_done_reason reason)
@@ -101,4 +101,9 @@ void mlxr_runner_cancel(mlxr_runner *runner)
 const char *mlxr_runner_device_name(const mlxr_runner *runner)
 {
     return runner->adapter->device_name(runner->context);
+}
+
+mlxr_engine *mlxr_runner_engine(mlxr_runner *runner)
+{
+    return runner->adapter->engine ? runner->adapter->engine(runner->context) : NULL;
 }

@@ -21,6 +21,7 @@ typedef struct mlxr_adapter {
     mlxr_status (*generate)(void *context, const mlxr_request *request, const volatile int *cancel,
                             mlxr_on_event on_event, void *ud, mlxr_stats *stats, mlxr_error *err);
     const char *(*device_name)(const void *context); /* borrowed until unload */
+    mlxr_engine *(*engine)(void *context);           /* NULL: it has none */
     void (*unload)(void *context);                   /* NULL is fine */
 } mlxr_adapter;
 

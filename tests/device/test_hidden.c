@@ -120,7 +120,7 @@ static float *floats(size_t n)
 
 static void one_case(rig *r, const struct variant *v, const json_t *ids_json, const float *want)
 {
-    int32_t ids[MAX_TOKENS];
+    int32_t ids[MAX_TOKENS] = {0};
     size_t n = json_array_size(ids_json), D = r->D, V = r->V;
     float *all = floats(n * D), *parts = floats(n * D), *logits = floats(V), *after = floats(V);
 

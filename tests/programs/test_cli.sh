@@ -131,7 +131,7 @@ expect "mlxctl alone" 2 '' 'commands:' "$bin/mlxctl"
 expect "mlxctl help" 0 'tokenize' '' "$bin/mlxctl" --help
 expect "mlxctl version" 0 '^mlxctl [0-9]' '' "$bin/mlxctl" --version
 expect "unknown command" 2 '' 'no command "frobnicate"' "$bin/mlxctl" frobnicate
-for command in run show doctor tokenize render logits import-gguf; do
+for command in run chat show doctor tokenize render logits embed perplexity import-gguf; do
     expect "$command --help" 0 "usage: mlxctl $command" '' "$bin/mlxctl" "$command" --help
     expect "$command --frob" 2 '' "usage: mlxctl $command" "$bin/mlxctl" "$command" --frob
     [ "$command" = run ] || [ "$command" = doctor ] || expect "$command of nothing" 2 '' "usage: mlxctl $command" "$bin/mlxctl" "$command"
@@ -146,7 +146,7 @@ expect "show by id" 0 'llama' '' "$bin/mlxctl" show tiny
 expect "show --program" 0 'ATTEND' '' "$bin/mlxctl" show tiny --program
 expect "show --json" 0 '"family": ?"llama"' '' "$bin/mlxctl" show --json tiny
 expect "show of nothing" 1 '' 'ghost' "$bin/mlxctl" show ghost
-for command in show tokenize render logits; do
+for command in chat show tokenize render logits embed; do
     expect "$command of a folder without a model" 1 '' '^mlxctl '"$command"': .*' "$bin/mlxctl" "$command" "$tmp/config"
 done
 expect "import of nothing" 1 '' 'nothing.gguf' "$bin/mlxctl" import-gguf nothing.gguf "$tmp/new"

@@ -95,6 +95,24 @@ static void answers_are_mlx_lms(void **state)
     json_decref(doc);
 }
 
+/* The first answer tells what loading took, in its event and in the stats; the next ones do not. */
+static void loading_is_told_once(void **state)
+{
+    struct seen s = {.runner = open_tiny("ref")};
+    mlxr_request q = greedy("Hello", 2);
+    mlxr_stats stats;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        assert_ok(mlxr_runner_generate(s.runner, &q, on_event, &s, &stats, &err), &err);
+        assert_true((stats.load_ns > 0) == (i == 0));
+        assert_true(s.stats.load_ns == stats.load_ns);
+        assert_int_equal(stats.prompt_token_count, 8);
+        seen_clear(&s);
+    }
+    mlxr_runner_close(s.runner);
+}
+
 static void seeds_fix_the_answer(void **state)
 {
     struct seen s = {.runner = open_tiny("cpu")};
@@ -383,6 +401,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_mlx_lms),
+        cmocka_unit_test(loading_is_told_once),
         cmocka_unit_test(seeds_fix_the_answer),
         cmocka_unit_test(ends_and_overflows),
         cmocka_unit_test(cancelling_keeps_the_model_usable),

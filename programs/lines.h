@@ -1,0 +1,31 @@
+/* lines: what a user types, line by line: with libedit's editing and a history on a terminal, plainly from a pipe. */
+#ifndef MLXR_LINES_H
+#define MLXR_LINES_H
+
+#include "base/base.h"
+
+struct lines;
+
+enum lines_result { LINES_GOT, LINES_END, LINES_INTERRUPTED };
+
+/* history_file: read now, written by close; NULL: none. interrupted: a signal handler's flag, which ends a read that
+ * waits. NULL when out of memory. */
+struct lines *lines_open(const char *history_file, const volatile int *interrupted);
+void lines_close(struct lines *l);
+/* Whether someone sits at a terminal: then there are prompts. */
+bool lines_interactive(const struct lines *l);
+
+/* The next line without its end, borrowed until the next call. What follows the last newline is a line too. */
+enum lines_result lines_read(struct lines *l, const char *prompt, const char **line);
+/* Into the history. */
+void lines_remember(struct lines *l, const char *line);
+
+/* ---- the editing part: lines_edit.c with libedit, lines_noedit.c without ---- */
+struct line_editor;
+/* NULL: there is no editing here. */
+struct line_editor *line_editor_open(const char *history_file, const volatile int *interrupted);
+void line_editor_close(struct line_editor *e);
+enum lines_result line_editor_read(struct line_editor *e, const char *prompt, mlxr_buf *line);
+void line_editor_remember(struct line_editor *e, const char *line);
+
+#endif

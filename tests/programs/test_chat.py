@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+"""mlxctl chat as a user meets it: at a terminal (a pty), with editing, history, Ctrl-C and Ctrl-D, and from a pipe.
+
+    test_chat.py BIN_DIR SOURCE_DIR
+"""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BIN, SOURCE = sys.argv[1], Path(sys.argv[2])
+MLXCTL = os.path.join(BIN, "mlxctl")
+TINY = str(SOURCE / "tests" / "runner" / "fixtures" / "tiny_chat")
+TIMEOUT = 60
+failed = []
+passed = 0
+
+
+def check(name, ok, *what):
+    global passed
+    if ok:
+        passed += 1
+        return
+    failed.append(name)
+    print("FAIL", name)
+    for w in what:
+        print("    ", repr(w)[-1500:])
+
+
+class Terminal:
+    """A program at a terminal of its own, as a shell would start it."""
+
+    def __init__(self, *args, home, term="xterm"):
+        self.seen = ""
+        env = dict(os.environ, MLXR_HOME=home, HOME=home, TERM=term, LC_ALL="C.UTF-8")
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.execve(MLXCTL, ["mlxctl", "chat", *args], env)
+        self.at = 0
+
+    def read(self, seconds):
+        ready, _, _ = select.select([self.fd], [], [], seconds)
+        if not ready:
+            return False
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError:
+            return False
+        self.seen += data.decode("utf-8", "replace")
+        return bool(data)
+
+    def wait_for(self, text):
+        """What came up to and with text; None when it does not come."""
+        end = time.monotonic() + TIMEOUT
+        while True:
+            plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\x07\x08\r]", "", self.seen)
+            i = plain.find(text, self.at)
+            if i >= 0:
+                out, self.at = plain[self.at : i + len(text)], i + len(text)
+                return out
+            if time.monotonic() > end or (not self.read(0.2) and not self.alive()):
+                return None
+
+    def alive(self):
+        try:
+            return os.waitpid(self.pid, os.WNOHANG) == (0, 0)
+        except ChildProcessError:
+            return False
+
+    def send(self, text):
+        os.write(self.fd, text.encode())
+
+    def end(self):
+        """The exit code."""
+        limit = time.monotonic() + TIMEOUT
+        while time.monotonic() < limit:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                os.close(self.fd)
+                return os.waitstatus_to_exitcode(status)
+            self.read(0.05)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        return "hung"
+
+
+def terminal_tests(home):
+    t = Terminal("--runner", "mock", home=home)
+    check("a prompt", t.wait_for(">>> ") is not None, t.seen)
+    t.send("hello there\r")
+    check("an answer", t.wait_for("You said: hello there\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("helo\x1b[Dl\r")  # left, and what was forgotten
+    check("editing", t.wait_for("You said: hello\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("Grüße 世界\r")
+    check("text in UTF-8", t.wait_for("You said: Grüße 世界\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send('"""one\r')
+    check("several lines", t.wait_for("... ") is not None, t.seen)
+    t.send('two"""\r')
+    check("several lines answered", t.wait_for("You said: one\ntwo\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("half a li\x03")
+    check("Ctrl-C at the prompt", t.wait_for("Ctrl-D or /bye ends.") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("whole\r")
+    check("the line begins anew", t.wait_for("You said: whole\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("/frobnicate\r")
+    check("no such command", t.wait_for("there is no command /frobnicate") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("\x1b[A\x1b[A\r")  # up, up
+    check("history", t.wait_for("You said: whole\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("\x04")
+    check("Ctrl-D ends", t.end() == 0, t.seen)
+
+    file = Path(home) / "chat_history"
+    check("history is kept", file.exists() and "whole" in file.read_text(), home)
+    check("history is the user's alone", stat.S_IMODE(file.stat().st_mode) == 0o600, oct(file.stat().st_mode))
+    t = Terminal("--runner", "mock", home=home)
+    t.wait_for(">>> ")
+    t.send("\x1b[A\r")
+    check("history of the time before", t.wait_for("You said: whole\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("/bye\r")
+    check("/bye", t.end() == 0, t.seen)
+
+    t = Terminal("--runner", "mock", "--mock-token-ms", "40", home=home)
+    t.wait_for(">>> ")
+    t.send(" ".join(str(i) for i in range(200)) + "\r")
+    check("an answer begins", t.wait_for("You said: 0 1 2") is not None, t.seen)
+    t.send("\x03")
+    check("Ctrl-C stops it", t.wait_for(">>> ") is not None and "199\n" not in t.seen.split("You said")[-1], t.seen)
+    t.send("again\r")
+    check("and not the program", t.wait_for("You said: again\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("/show messages\r")
+    check("what was said stays", t.wait_for("assistant: You said: 0 1 2") is not None, t.seen)
+    check("in turns", t.wait_for("user: again\nassistant: You said: again\n") is not None, t.seen)
+    t.wait_for(">>> ")  # before that a Ctrl-D would be the terminal's, not the editor's
+    t.send("\x04")
+    check("the end after Ctrl-C", t.end() == 0, t.seen)
+
+    t = Terminal("--runner", "mock", home=home, term="dumb")
+    check("a dumb terminal has a prompt", t.wait_for(">>> ") is not None, t.seen)
+    t.send("plain\r")
+    check("and answers", t.wait_for("You said: plain\n") is not None, t.seen)
+    t.send("\x04")
+    check("and ends", t.end() == 0, t.seen)
+
+
+def piped(lines, *args, home):
+    env = dict(os.environ, MLXR_HOME=home, HOME=home)
+    p = subprocess.run([MLXCTL, "chat", *args], input=lines.encode(), capture_output=True, env=env, timeout=TIMEOUT)
+    return p.returncode, p.stdout.decode("utf-8", "replace"), p.stderr.decode("utf-8", "replace")
+
+
+def piped_tests(home):
+    mock = ["--runner", "mock"]
+    code, out, err = piped("one\ntwo", *mock, home=home)
+    check("lines from a pipe", (code, out, err) == (0, "You said: one\nYou said: two\n", ""), code, out, err)
+    code, out, err = piped('"""a\nb\n"""\n\n  \nc\r\n', *mock, home=home)
+    check("a block from a pipe", (code, out) == (0, "You said: a\nb\n\nYou said: c\n"), code, out, err)
+    code, out, err = piped("/nothing\nx\n", *mock, home=home)
+    check("a wrong command from a pipe", code == 1 and "/nothing" in err and out == "You said: x\n", code, out, err)
+    code, out, err = piped("", *mock, home=home)
+    check("nothing from a pipe", (code, out, err) == (0, "", ""), code, out, err)
+    code, out, err = piped("x\n/bye\ny\n", *mock, home=home)
+    check("/bye in a pipe", (code, out) == (0, "You said: x\n"), code, out, err)
+    code, out, err = piped("x\n", "--frob", home=home)
+    check("wrong usage", code == 2 and "usage: mlxctl chat" in err, code, out, err)
+    code, out, err = piped("x\n", home=home)
+    check("no model", code == 2 and "MODEL is missing" in err, code, out, err)
+    code, out, err = piped("x\n", "/nowhere", home=home)
+    check("a model that is not there", code == 1 and "nowhere" in err, code, out, err)
+
+    # parameters, system text, saving and loading
+    saved = os.path.join(home, "talk.json")
+    code, out, err = piped(
+        "/set parameter temperature 0.5\n/set parameter stop \"a\\nb\"\n/set parameter stop END\n"
+        "/set parameter top_k many\n/set parameter frob 1\n/set parameter seed 7\n/set parameter seed default\n"
+        "/set system Be brief.\n/show system\nhello END of it\n/show parameters\n"
+        f"/save {saved}\n/clear\n/show messages\n/load {saved}\n/show messages\n",
+        *mock, home=home)
+    check("wrong parameters are told", "top_k: \"many\"" in err and "no parameter \"frob\"" in err, err)
+    check("a stop text of a parameter", "You said: hello \n" in out, out)
+    check("the system text", "Be brief.\n" in out, out)
+    check("parameters are shown", re.search(r"^temperature +0\.5 ", out, re.M) and re.search(r"^seed +- ", out, re.M), out)
+    doc = json.loads(Path(saved).read_text())
+    check("what is saved", doc["parameters"] == {"temperature": "0.5", "stop": ["a\nb", "END"]} and doc["system"] == "Be brief."
+          and [m["role"] for m in doc["messages"]] == ["user", "assistant"], doc)
+    check("what is loaded", out.endswith("user: hello END of it\nassistant: You said: hello \n"), out)
+    for name, text in [("list", "[]"), ("parameter", '{"messages": [], "parameters": {"top_k": "x"}}'),
+                       ("message", '{"messages": [{"role": 1}]}'), ("json", "{")]:
+        Path(saved).write_text(text)
+        code, out, err = piped(f"/load {saved}\n/show messages\n", *mock, home=home)
+        check(f"loading a broken {name}", code == 1 and "talk.json" in err and out == "", code, out, err)
+    code, out, err = piped("/load /nowhere/x\n/save /nowhere/x\n/load\n", *mock, home=home)
+    check("files that are not there", code == 1 and err.count("\n") == 3, err)
+
+    # a real model: the conversation is known from turn to turn
+    text = "the other hill " * 6
+    code, out, err = piped(f"{text}\n{text}\n", TINY, "--max-tokens", "8", "--temperature", "0", "--verbose", home=home)
+    stats = re.findall(r"^\[done\].*", err, re.M)
+    check("a real model", code == 0 and len(stats) == 2, code, out, err)
+    check("the second turn knows the first", len(stats) == 2 and "known" not in stats[0] and "of them known" in stats[1], stats)
+    long = "x" * 600
+    code, out, err = piped(f"{long}\nhi\n/show messages\n", TINY, "--max-tokens", "2", "--temperature", "0", home=home)
+    check("a message above the context is taken back", code == 1 and "512" in err and "user: hi" in out and "xxx" not in out, code, out, err)
+    code, out, err = piped(f"{long}\n", TINY, "--max-tokens", "2", "--temperature", "0", "--overflow", "truncate", home=home)
+    check("or cut", code == 0, code, out, err)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as home:
+        piped_tests(home)
+    with tempfile.TemporaryDirectory() as home:
+        terminal_tests(home)
+    print(f"{passed} passed, {len(failed)} failed")
+    sys.exit(1 if failed else 0)
+
+
+main()
