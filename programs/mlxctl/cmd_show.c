@@ -65,7 +65,7 @@ static mlxr_status plan_memory(show *s, mlxr_error *err)
     mlxr_device_options options = {.n_threads = 1,
                                    .isa = cli_isa(),
                                    .mlx_library = cli_mlx_library(),
-                                   .precision = MLXR_PRECISION_EXACT};
+                                   .precision = MLXR_PRECISION_DEFAULT};
     mlxr_device *device = NULL;
     mlxr_executable *executable = NULL;
     mlxr_status st;

@@ -13,7 +13,8 @@ static size_t n_compared;
 static void compare(const char *dir, const char *device_name)
 {
     mlxr_memory_request request = mlxr_memory_request_default(100);
-    mlxr_device_options options = {.n_threads = 1};
+    mlxr_device_options options = {
+        .n_threads = 1, .kv_type = strcmp(device_name, "cpu") == 0 ? MLXR_KV_F32 : MLXR_KV_DEFAULT};
     mlxr_model *m = NULL;
     mlxr_device *d = NULL;
     mlxr_executable *e = NULL;
