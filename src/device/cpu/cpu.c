@@ -223,11 +223,11 @@ static void rows_range(void *arg, size_t begin, size_t end, size_t i_thread)
     }
 }
 
-/* A row's worth of work is about a microsecond: a few are not worth waking anyone. */
+/* A row's worth of work is up to a microsecond: a few are not worth another thread. */
 static size_t rows_grain(const pass *s)
 {
     size_t n = s->n_list / (mlxr_pool_n_threads(s->d->pool) * 4);
-    return n < 8 ? 8 : n;
+    return n < 4 ? 4 : n;
 }
 
 /* ---- LINEARS: the rows of all matrices of the step one after the other ---- */
@@ -258,9 +258,9 @@ static mlxr_stream ahead_in_next(const pass *s, size_t i_thread)
     return (mlxr_stream){0};
 }
 
-static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
+/* Rows [begin, end) of the step's matrices, for n tokens of its list from `first` on. */
+static void linear_rows(const pass *s, size_t begin, size_t end, size_t i_thread, size_t first, size_t n)
 {
-    const pass *s = arg;
     const cpu_executable *e = s->e;
     size_t at = 0, n_threads = mlxr_pool_n_threads(s->d->pool);
     size_t share = mlxr_pool_share(s->step->n_rows, UNIT, i_thread, n_threads);
@@ -274,9 +274,9 @@ static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
         if (from < to && s->ops[j].ints.few) {
             mlxr_linear_ints a = {.m = m,
                                   .bias = s->ops[j].vector,
-                                  .x = e->ints + s->ops[j].i_ints * e->cap_tokens,
-                                  .y = e->y + j * e->cap_tokens,
-                                  .n_tokens = s->n_list};
+                                  .x = e->ints + s->ops[j].i_ints * e->cap_tokens + first,
+                                  .y = e->y + j * e->cap_tokens + first,
+                                  .n_tokens = n};
             a.run_end = share_end - at < m->n_rows ? share_end - at : m->n_rows;
             if (share_end <= at + m->n_rows)
                 a.after = ahead_in_next(s, i_thread);
@@ -287,12 +287,43 @@ static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
         } else if (from < to) {
             mlxr_cpu_linear a = {.m = m,
                                  .bias = s->ops[j].vector,
-                                 .x = e->x,
-                                 .y = e->y + j * e->cap_tokens,
-                                 .n_tokens = s->n_list};
+                                 .x = e->x + first,
+                                 .y = e->y + j * e->cap_tokens + first,
+                                 .n_tokens = n};
             s->ops[j].linear(&a, from, to, e->scratch + i_thread * e->scratch_floats);
         }
         at += m->n_rows;
+    }
+}
+
+static void linears_range(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const pass *s = arg;
+
+    linear_rows(s, begin, end, i_thread, 0, s->n_list);
+}
+
+/* Many tokens go in as many parts as there are threads, the rows of one part after those of the other: a thread's own part
+ * of the activations stays in its cache from one panel of rows to the next. A panel is made anew for each part, which costs
+ * about as much as eight tokens do. */
+enum { PART_TOKENS = 128 };
+
+typedef struct parts {
+    const pass *s;
+    size_t n, n_rows; /* n_rows: of one part, up to a whole panel */
+} parts;
+
+static void parts_range(void *arg, size_t begin, size_t end, size_t i_thread)
+{
+    const parts *p = arg;
+
+    for (size_t i = begin / p->n_rows; i * p->n_rows < end; i++) {
+        size_t at = i * p->n_rows, from = begin > at ? begin - at : 0,
+               to = end - at < p->n_rows ? end - at : p->n_rows;
+        size_t first = p->s->n_list * i / p->n / 8 * 8, last = p->s->n_list * (i + 1) / p->n / 8 * 8;
+        if (i + 1 == p->n) last = p->s->n_list;
+        if (to > p->s->step->n_rows) to = p->s->step->n_rows;
+        if (from < to) linear_rows(p->s, from, to, i_thread, first, last - first);
     }
 }
 
@@ -333,9 +364,15 @@ static void run_linears(pass *s)
         least = 8192 / n_cols;
         mlxr_pool_split(s->d->pool, n_rows, UNIT, grain > least ? grain : least, linears_range, s);
     } else {
-        size_t most = mlxr_cpu_panel_rows(n_cols);
+        size_t most = mlxr_cpu_panel_rows(n_cols), n_threads = mlxr_pool_n_threads(s->d->pool);
+        parts p = {s, s->n_list / PART_TOKENS, mlxr_round_up(n_rows, MLXR_INTS_PANEL_ROWS)};
+        if (p.n > n_threads) p.n = n_threads;
         grain = grain < 4 ? 4 : grain > most ? most : grain;
-        mlxr_pool_for(s->d->pool, n_rows, mlxr_round_up(grain, 16), linears_range, s);
+        if (p.n < 2)
+            mlxr_pool_for(s->d->pool, n_rows, mlxr_round_up(grain, 16), linears_range, s);
+        else
+            mlxr_pool_split(s->d->pool, p.n * p.n_rows, MLXR_INTS_PANEL_ROWS, MLXR_INTS_PANEL_ROWS,
+                            parts_range, &p);
     }
 }
 
