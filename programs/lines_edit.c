@@ -1,11 +1,9 @@
 /* lines: editing and history by libedit, through its own interface: that of readline which it has too cannot be left by
  * Ctrl-C without a jump out of it. */
-#include <errno.h>
 #include <histedit.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 #include <wchar.h>
 
 #include "lines.h"
@@ -18,7 +16,7 @@ struct line_editor {
     HistEvent event;
     char *history_file;
     const char *prompt;
-    const volatile int *interrupted;
+    struct lines *lines;
 };
 
 static char *prompt_of(EditLine *el)
@@ -38,12 +36,8 @@ static int read_char(EditLine *el, wchar_t *out)
     el_get(el, EL_CLIENTDATA, &e);
     for (;;) {
         char c;
-        ssize_t n = read(STDIN_FILENO, &c, 1);
+        ptrdiff_t n = lines_read_bytes(e->lines, &c, 1);
         size_t k;
-        if (n < 0 && errno == EINTR) {
-            if (mlxr_cancelled(e->interrupted)) return -1;
-            continue;
-        }
         if (n <= 0) return (int)n;
         k = mbrtowc(out, &c, 1, &state);
         if (k == (size_t)-2) continue; /* more bytes of it are to come */
@@ -55,7 +49,7 @@ static int read_char(EditLine *el, wchar_t *out)
     }
 }
 
-struct line_editor *line_editor_open(const char *history_file, const volatile int *interrupted)
+struct line_editor *line_editor_open(struct lines *l, const char *history_file)
 {
     struct line_editor *e = calloc(1, sizeof *e);
 
@@ -63,7 +57,7 @@ struct line_editor *line_editor_open(const char *history_file, const volatile in
     /* Editing counts characters, so it must know how they are written; text here is UTF-8. */
     setlocale(LC_CTYPE, "");
     if (MB_CUR_MAX == 1) setlocale(LC_CTYPE, "C.UTF-8");
-    e->interrupted = interrupted;
+    e->lines = l;
     e->prompt = "";
     e->el = el_init("mlxctl", stdin, stdout, stderr);
     e->history = history_init();
@@ -103,10 +97,7 @@ enum lines_result line_editor_read(struct line_editor *e, const char *prompt, ml
 
     e->prompt = prompt;
     got = el_gets(e->el, &n);
-    if (!got || n <= 0) {
-        if (mlxr_cancelled(e->interrupted)) return LINES_INTERRUPTED;
-        return LINES_END;
-    }
+    if (!got || n <= 0) return LINES_END;
     mlxr_buf_append(line, got, (size_t)n);
     while (line->len && (line->data[line->len - 1] == '\n' || line->data[line->len - 1] == '\r'))
         line->data[--line->len] = '\0';

@@ -12,12 +12,14 @@
 
 static volatile int interrupted;
 static mlxr_runner *volatile answering;
+static struct lines *volatile reading;
 
 static void on_interrupt(int sig)
 {
     (void)sig;
     __atomic_store_n(&interrupted, 1, __ATOMIC_RELAXED);
     mlxr_runner_cancel(answering);
+    lines_wake(reading);
 }
 
 /* ---- a turn ---- */
@@ -167,7 +169,7 @@ static int converse(struct chat *c)
 
 static int run(struct chat *c)
 {
-    struct sigaction sa = {.sa_handler = on_interrupt}; /* no SA_RESTART: a wait for a line ends */
+    struct sigaction sa = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     char *cache = cli_cache_dir(), *root = cache ? mlxr_path_dirname(cache) : NULL;
     char *history = NULL;
     mlxr_error err = {0};
@@ -183,10 +185,12 @@ static int run(struct chat *c)
     } else if (model_open(&c->runner, &c->model, &err) != MLXR_OK) {
         cli_fail(c->model.program, &err);
     } else {
+        reading = c->lines;
         sigemptyset(&sa.sa_mask);
         sigaction(SIGINT, &sa, NULL);
         code = converse(c);
         signal(SIGINT, SIG_DFL);
+        reading = NULL;
     }
     mlxr_runner_close(c->runner);
     lines_close(c->lines);

@@ -117,6 +117,13 @@ def terminal_tests(home):
     t.send("whole\r")
     check("the line begins anew", t.wait_for("You said: whole\n") is not None, t.seen)
     t.wait_for(">>> ")
+    for i in range(30):  # while it is busy with what came before, too
+        t.send("x" * 300)
+        time.sleep(i * 0.0001)
+        t.send("\x03")
+        if t.wait_for("Ctrl-D or /bye ends.") is None or t.wait_for(">>> ") is None:
+            check("Ctrl-C is never lost", False, i, t.seen)
+            break
     t.send("/frobnicate\r")
     check("no such command", t.wait_for("there is no command /frobnicate") is not None, t.seen)
     t.wait_for(">>> ")
