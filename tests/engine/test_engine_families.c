@@ -93,7 +93,7 @@ struct rig {
     size_t max_cached_bytes;
 };
 
-static void run_model(const char *name)
+static void run_model(const char *name, mlxr_kv_type kv_type)
 {
     /* ref and cpu differ by rounding: each is compared with itself. */
     static const struct rig rigs[] = {
@@ -109,7 +109,7 @@ static void run_model(const char *name)
     assert_ok(mlxr_model_open(&m, path, &err), &err);
     for (size_t c = 0; c < MLXR_COUNT(rigs); c++) {
         const mlxr_program *p = mlxr_model_program(m);
-        mlxr_device_options options = {.n_threads = rigs[c].n_threads};
+        mlxr_device_options options = {.n_threads = rigs[c].n_threads, .kv_type = kv_type};
         mlxr_scheduler_options o = mlxr_scheduler_options_default();
         size_t context = p->context_length < 160 ? p->context_length : 160, V = p->vocab_size;
         bool first = c < 2;
@@ -167,11 +167,23 @@ static void run_model(const char *name)
 static void every_family_alone_and_together(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < MLXR_COUNT(models); i++) run_model(models[i]);
+    for (size_t i = 0; i < MLXR_COUNT(models); i++) run_model(models[i], MLXR_KV_DEFAULT);
+}
+
+/* Blocks that are shared, copied for a fork and found again hold halves and codes with their scales as well. */
+static void every_kind_of_keys_and_values(void **state)
+{
+    (void)state;
+    for (int kv = MLXR_KV_F32; kv <= MLXR_KV_INT8; kv++) {
+        run_model("q4_g32", (mlxr_kv_type)kv);
+        run_model("gemma3_text_q4", (mlxr_kv_type)kv); /* windows */
+        run_model("qwen3_5_q4", (mlxr_kv_type)kv);     /* states besides blocks */
+    }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_family_alone_and_together)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_family_alone_and_together),
+                                       cmocka_unit_test(every_kind_of_keys_and_values)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -436,10 +436,12 @@ INLINE void values_of_many(const mlxr_cpu_attend *a, mlxr_kv_type type, size_t s
         fetch(a, type, span, u, i_piece + AHEAD);
         for (size_t i = 0, n; i < a->n_queries; i += n) {
             size_t lo = max_size(b, common[i].lo), hi = min_size(b + MLXR_KV_BLOCK, common[i].hi);
-            const float *from = values + (lo - b) * stride, *weights = w->scores + i * MLXR_CPU_SPAN + lo;
+            const float *from, *weights;
             float *acc = w->acc + i * stride;
             n = group_size(a->n_queries - i);
             if (lo >= hi) continue;
+            from = values + (lo - b) * stride;
+            weights = w->scores + i * MLXR_CPU_SPAN + lo;
             switch (n) {
             case 1: value_many_columns(1, hi - lo, from, stride, weights, acc); break;
             case 2: value_many_columns(2, hi - lo, from, stride, weights, acc); break;
