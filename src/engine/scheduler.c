@@ -102,6 +102,14 @@ static mlxr_status make_arrays(mlxr_scheduler *s, mlxr_error *err)
     return MLXR_OK;
 }
 
+static size_t score_rows(const mlxr_scheduler_options *o, size_t vocab_size)
+{
+    const size_t least = 16, most = 256, n = ((size_t)64 << 20) / sizeof(float) / vocab_size;
+
+    if (o->max_score_rows) return o->max_score_rows;
+    return n < least ? least : n > most ? most : n;
+}
+
 mlxr_status mlxr_scheduler_open(mlxr_scheduler **out, mlxr_device *device, const mlxr_program *program,
                                 const mlxr_scheduler_options *options, mlxr_error *err)
 {
@@ -118,6 +126,7 @@ mlxr_status mlxr_scheduler_open(mlxr_scheduler **out, mlxr_device *device, const
     s->budget = s->options.max_tokens_per_step;
     if (s->budget == 0) s->budget = mlxr_device_preferred_tokens(device);
     if (s->budget == 0) s->budget = DEFAULT_TOKENS_PER_STEP;
+    s->score_rows = score_rows(&s->options, program->vocab_size);
 
     if ((st = resolve_context(s, err)) != MLXR_OK) goto done;
     if ((st = mlxr_device_compile(&s->executable, device, program, err)) != MLXR_OK) goto done;

@@ -45,6 +45,8 @@ typedef struct mlxr_scheduler_options {
     size_t
         snapshot_blocks; /* models with other state than keys and values: a snapshot every so many blocks, beside
                                  * that at the end of a prompt; 0: those at the ends alone; default 32 */
+    size_t
+        max_score_rows; /* rows of V logits that scores of prompts take in a step; 0 (default): 16 to 256, as 64 MiB hold */
 } mlxr_scheduler_options;
 enum { MLXR_DEFAULT_CONTEXT = 8192 };
 mlxr_scheduler_options mlxr_scheduler_options_default(void);

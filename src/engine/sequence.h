@@ -5,9 +5,6 @@
 #include "engine/kv_cache.h"
 #include "engine/scheduler.h"
 
-/* Rows of logits that scores may take in a step: they are V floats each. */
-enum { MLXR_SCORE_ROWS = 32 };
-
 struct mlxr_sequence {
     mlxr_sequence *next, *prev; /* all sequences in the order they came */
     mlxr_scheduler *scheduler;
@@ -70,7 +67,7 @@ struct mlxr_scheduler {
     size_t snapshot_bytes;          /* 0: the model has nothing beside its blocks */
     void *snapshot;                 /* [snapshot_bytes], for forks */
     mlxr_scheduler_options options; /* resolved */
-    size_t context_length, budget;
+    size_t context_length, budget, score_rows;
     uint32_t *free_states; /* a stack */
     size_t n_free_states;
     mlxr_sequence *first, *last;

@@ -282,7 +282,7 @@ static size_t within_rows(const mlxr_sequence *q, size_t n, size_t *n_rows_left)
 
 static void build_batch(mlxr_scheduler *s, mlxr_batch *b, bool hidden)
 {
-    size_t n_prompts, left, least = s->budget / 8 ? s->budget / 8 : 1, n_rows_left = MLXR_SCORE_ROWS;
+    size_t n_prompts, left, least = s->budget / 8 ? s->budget / 8 : 1, n_rows_left = s->score_rows;
 
     *b = (mlxr_batch){
         .ids = s->ids, .positions = s->positions, .seqs = s->seqs, .tables = s->tables, .rows = s->rows};

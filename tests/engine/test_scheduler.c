@@ -934,10 +934,13 @@ static void prompts_are_scored(void **state)
         mlxr_sequence *q;
         fake_device d;
         mlxr_scheduler *s;
+        mlxr_scheduler_options o;
         size_t next = 1;
         bool done = false;
         fake_init(&d, recurrent, true);
-        s = open_scheduler(&d, budgets[c / 2], 3 * CONTEXT);
+        o = options_of(budgets[c / 2], 3 * CONTEXT);
+        o.max_score_rows = 32;
+        s = open_with(&d, &o);
         assert_ok(mlxr_sampler_create(&sampler, VOCAB, &err), &err);
         for (size_t i = 0; i < CONTEXT; i++) ids[i] = text_id(0, i);
         for (size_t i = 0; i < 3; i++) { /* the same prefix is there, and must not be used */
