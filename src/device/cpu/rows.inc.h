@@ -153,7 +153,7 @@ INLINE int32_t float_key(float x)
     int32_t bits;
     x += 0.0f;
     memcpy(&bits, &x, sizeof bits);
-    return bits ^ (int32_t)((uint32_t)(bits >> 31) >> 1);
+    return bits ^ (bits < 0 ? INT32_MAX : 0);
 }
 
 int32_t EXPORTED(likeliest)(const float *x, size_t n)
