@@ -131,6 +131,7 @@ mlxr_status mlxr_sampler_sample(mlxr_sampled *out, mlxr_sampler *s, const mlxr_s
 
     *out = (mlxr_sampled){.id = -1, .state = draw->state};
     if ((st = mlxr_sampler_candidates(&c, &m, s, p, draw, err)) != MLXR_OK) return st;
+    if (!c.keys) return mlxr_fail(err, MLXR_E_INTERNAL, "sampler: no candidates");
     key = c.keys[0];
     if (c.n > 1)
         key = mlxr_candidates_draw(&c, (double)p->temperature,
