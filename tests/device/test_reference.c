@@ -588,6 +588,19 @@ static void find_models(int argc, char **argv)
 }
 
 /* usage: test_reference [--device NAME] [MODEL...] */
+static void keep_half(size_t first)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < n_models; i++) {
+        if (i % 2 == first)
+            models[n++] = models[i];
+        else
+            free(models[i]);
+    }
+    n_models = n;
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -601,10 +614,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(likeliest_ids_are_those_of_the_logits),
         cmocka_unit_test(loading_fifty_times_leaks_nothing),
     };
-    const char *only = argc > 2 && strcmp(argv[1], "--device") == 0 ? argv[2] : NULL;
+    const char *only = NULL, *half = NULL; /* half: "1" or "2", every other model */
     int rc;
 
-    if (only) argc -= 2, argv += 2;
+    for (; argc > 2 && argv[1][0] == '-'; argc -= 2, argv += 2) {
+        if (strcmp(argv[1], "--device") == 0) only = argv[2];
+        if (strcmp(argv[1], "--half") == 0) half = argv[2];
+    }
     for (size_t i = 0; i < MLXR_COUNT(all_devices); i++) {
         mlxr_device_options options = {.n_threads = 1, .isa = all_devices[i].isa};
         mlxr_device *d;
@@ -619,6 +635,7 @@ int main(int argc, char **argv)
         }
     }
     find_models(argc, argv);
+    if (half) keep_half(*half == '2');
     printf("%zu models, %zu devices\n", n_models, n_devices);
     rc = cmocka_run_group_tests(tests, NULL, NULL);
     for (size_t i = 0; i < n_models; i++) free(models[i]);
