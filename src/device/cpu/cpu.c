@@ -235,14 +235,6 @@ static size_t rows_grain(const pass *s)
 enum { SHARED_BELOW = 17 }; /* tokens; from here on rows are handed out as threads come */
 enum { UNIT = 4 };          /* rows of a thread's share of few tokens begin at a multiple of this */
 
-static mlxr_stream ahead_from(const mlxr_matrix *m, size_t row)
-{
-    size_t scale_bytes = m->scales ? m->n_cols / m->quant.group_size * mlxr_dtype_bits(m->dtype) / 8 : 0;
-
-    return (mlxr_stream){(uintptr_t)m->data + row * m->row_bytes, (uintptr_t)m->scales + row * scale_bytes,
-                         (uintptr_t)m->biases + row * scale_bytes};
-}
-
 /* The first rows that a thread reads in the next step of linears. */
 static mlxr_stream ahead_in_next(const pass *s, size_t i_thread)
 {
@@ -252,7 +244,7 @@ static mlxr_stream ahead_in_next(const pass *s, size_t i_thread)
 
     for (size_t j = 0; next != s->step && j < next->n; j++) {
         const mlxr_matrix *m = &e->base.program->weights[e->ops[next->first + j].op->weight].m;
-        if (at < m->n_rows) return ahead_from(m, at);
+        if (at < m->n_rows) return mlxr_stream_from(m, at);
         at -= m->n_rows;
     }
     return (mlxr_stream){0};
@@ -281,7 +273,7 @@ static void linear_rows(const pass *s, size_t begin, size_t end, size_t i_thread
             if (share_end <= at + m->n_rows)
                 a.after = ahead_in_next(s, i_thread);
             else if (j + 1 < s->n_ops)
-                a.after = ahead_from(&e->base.program->weights[s->ops[j + 1].op->weight].m, 0);
+                a.after = mlxr_stream_from(&e->base.program->weights[s->ops[j + 1].op->weight].m, 0);
             mlxr_ints_linear(&s->ops[j].ints, a.n_tokens)(&a, from, to,
                                                           e->scratch + i_thread * e->scratch_floats);
         } else if (from < to) {

@@ -384,15 +384,6 @@ static void spread(float **rows, size_t n, float *tile, size_t width)
     for (size_t i = 0; i < n; i++) rows[i] = tile + i * width;
 }
 
-/* Row `row` of an expert's matrix, which the thread is going to read. */
-static mlxr_stream stream_of(const mlxr_matrix *m, size_t row)
-{
-    size_t scales = m->scales ? row * (m->n_cols / m->quant.group_size) * mlxr_dtype_bits(m->dtype) / 8 : 0;
-
-    return (mlxr_stream){(uintptr_t)m->data + row * m->row_bytes, (uintptr_t)m->scales + scales,
-                         (uintptr_t)m->biases + scales};
-}
-
 typedef struct row_range {
     size_t begin, end;
     mlxr_stream
@@ -414,7 +405,7 @@ static void multiply(const mix *s, const stack *w, const group *g, const float *
                               .y = y,
                               .n_tokens = g->n,
                               .run_end = r.end,
-                              .after = r.after.w ? r.after : stream_of(m, r.end)};
+                              .after = r.after.w ? r.after : mlxr_stream_from(m, r.end)};
         mlxr_ints_linear(&w->ints, g->n)(&a, r.begin, r.end, scratch);
     } else {
         mlxr_cpu_linear a = {.m = m, .bias = bias, .x = x + g->begin, .y = y, .n_tokens = g->n};
@@ -447,7 +438,7 @@ static void gate_and_up(const mix *s, const group *g, size_t begin, size_t end, 
         spread(gates, g->n, tile - begin, n);
         spread(ups, g->n, tile + g->n * n - from, n);
         multiply(s, &m->gate, g, x->x, x->gate_x, gates,
-                 (row_range){begin, end, stream_of(&m->up.m[g->expert], from)}, i_thread);
+                 (row_range){begin, end, mlxr_stream_from(&m->up.m[g->expert], from)}, i_thread);
         multiply(s, &m->up, g, x->x, x->up_x, ups, (row_range){from, from + n, after}, i_thread);
         for (size_t t = 0; t < g->n; t++) {
             s->kernels->act_mul(x->hidden + (g->begin + t) * x->stride + begin, gates[t] + begin,
@@ -471,7 +462,7 @@ static void first_run(void *arg, size_t begin, size_t end, size_t i_thread)
         mlxr_stream after = {0};
         if (i + 1 < s->n_groups * s->n_ranges) {
             const group *g = &s->x->groups[(i + 1) / s->n_ranges];
-            after = stream_of(&s->m->gate.m[g->expert], next * s->n_rows * (interleaved ? 2 : 1));
+            after = mlxr_stream_from(&s->m->gate.m[g->expert], next * s->n_rows * (interleaved ? 2 : 1));
         }
         gate_and_up(s, &s->x->groups[i / s->n_ranges], from, to < s->m->F ? to : s->m->F, after, i_thread);
     }
@@ -488,7 +479,8 @@ static void down_and_sum(const mix *s, size_t begin, size_t end, size_t i_thread
     for (size_t i = 0; i < s->n_groups; i++) {
         const group *g = &x->groups[i];
         bool last = i + 1 == s->n_groups;
-        mlxr_stream after = stream_of(&m->down.m[x->groups[last ? 0 : i + 1].expert], last ? end : begin);
+        mlxr_stream after = mlxr_stream_from(&m->down.m[x->groups[last ? 0 : i + 1].expert],
+                                             last ? end : begin);
         multiply(s, &m->down, g, x->h, x->hiddens.rows, y + g->begin, (row_range){begin, end, after},
                  i_thread);
     }

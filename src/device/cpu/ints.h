@@ -44,6 +44,14 @@ typedef struct mlxr_ints {
 typedef struct mlxr_stream {
     uintptr_t w, scales, biases; /* w 0: none */
 } mlxr_stream;
+/* From a row of m on. */
+static inline mlxr_stream mlxr_stream_from(const mlxr_matrix *m, size_t row)
+{
+    size_t scales = m->scales ? row * (m->n_cols / m->quant.group_size) * mlxr_dtype_bits(m->dtype) / 8 : 0;
+
+    return (mlxr_stream){(uintptr_t)m->data + row * m->row_bytes, (uintptr_t)m->scales + scales,
+                         (uintptr_t)m->biases + scales};
+}
 
 typedef struct mlxr_linear_ints {
     const mlxr_matrix *m;
