@@ -1,6 +1,8 @@
-/* The scheduler over real devices and a tiny model of every family: sixteen prompts together give each the tokens, and the
- * bits of the whole distribution at every token, that it has alone; with and without cached prefixes, in any chunks, with
- * one or two threads, greedy and seeded, with too little memory, and forked. */
+/* test_engine_families [MODEL]: the scheduler over real devices and a tiny model of every family: sixteen prompts together
+ * give each the tokens, and the bits of the whole distribution at every token, that it has alone; with and without cached
+ * prefixes, in any chunks, with one or two threads, greedy and seeded, with too little memory, and forked. With a folder
+ * named, the same of that model on the cpu, once as it computes by default and once in float32; SKIP when it is not there. */
+#include "base/fs.h"
 #include "engine/scheduler.h"
 #include "model/model.h"
 #include "test.h"
@@ -12,7 +14,16 @@ static const char *const models[] = {
     "qwen3_5_q4", "qwen3_5_moe_q4",
 };
 
-enum { N_JOBS = 16, MOST_NEW = 12, MOST_PROMPT = 110, MOST_VOCAB = 512 };
+enum { N_JOBS = 16, MOST_NEW = 20, MOST_PROMPT = 110, CONTEXT = 160 };
+
+/* ref and cpu differ by rounding, and so do a cpu's precisions: a rig is compared with the last one that begins. */
+struct rig {
+    const char *device;
+    bool begins; /* its scheduler runs each prompt alone, with nothing cached, before all together */
+    mlxr_precision precision;
+    size_t n_threads, budget, kv_tokens; /* kv_tokens 0: enough */
+    size_t max_cached_bytes;
+};
 
 struct job {
     int32_t prompt[MOST_PROMPT], got[MOST_NEW];
@@ -23,10 +34,10 @@ struct job {
 
 static mlxr_error err;
 
-static void job_init(struct job *j, size_t i, size_t vocab, size_t context)
+static void job_init(struct job *j, size_t i, size_t vocab, size_t context, size_t least_new)
 {
     memset(j, 0, sizeof *j);
-    j->n_new = 3 + i % 10;
+    j->n_new = least_new + i % 10;
     j->n_prompt = 1 + i * 23 % 100;
     if (i % 4 == 3) j->n_prompt += 9;
     if (j->n_prompt + j->n_new > context) j->n_prompt = context - j->n_new;
@@ -55,6 +66,7 @@ static void take(const mlxr_step_result *r, size_t n)
         struct job *j = r[i].ud;
         assert_int_equal(r[i].status, MLXR_OK);
         if (r[i].id < 0) continue;
+        assert_true(j->n_got < MOST_NEW);
         j->got[j->n_got] = r[i].id;
         for (size_t k = 0; k < r[i].n_top; k++) {
             struct {
@@ -87,51 +99,39 @@ static void add(mlxr_scheduler *s, struct job *j, size_t i, size_t vocab)
     assert_ok(mlxr_scheduler_add(&j->seq, s, &p, &err), &err);
 }
 
-struct rig {
-    const char *device;
-    size_t n_threads, budget, kv_tokens; /* 0: enough */
-    size_t max_cached_bytes;
-};
-
-static void run_model(const char *name, mlxr_kv_type kv_type)
+/* Answers of least_new tokens and up to 9 more. */
+static void run_model(const char *path, const struct rig *rigs, size_t n_rigs, mlxr_kv_type kv_type,
+                      size_t least_new)
 {
-    /* ref and cpu differ by rounding: each is compared with itself. */
-    static const struct rig rigs[] = {
-        {"ref", 1, 300, 0, SIZE_MAX}, {"cpu", 1, 300, 0, 0},         {"cpu", 1, 17, 0, SIZE_MAX},
-        {"cpu", 2, 64, 0, SIZE_MAX},  {"cpu", 2, 50, 160, SIZE_MAX},
-    };
-    static struct job alone[2][N_JOBS], jobs[N_JOBS], fork;
-    char path[4096];
+    static struct job alone[N_JOBS], jobs[N_JOBS], fork;
     mlxr_model *m;
     size_t n_hits = 0;
 
-    snprintf(path, sizeof path, "%s/tests/model/models/%s", MLXR_SOURCE_DIR, name);
     assert_ok(mlxr_model_open(&m, path, &err), &err);
-    for (size_t c = 0; c < MLXR_COUNT(rigs); c++) {
+    for (size_t c = 0; c < n_rigs; c++) {
         const mlxr_program *p = mlxr_model_program(m);
-        mlxr_device_options options = {.n_threads = rigs[c].n_threads, .kv_type = kv_type};
+        mlxr_device_options options = {
+            .n_threads = rigs[c].n_threads, .kv_type = kv_type, .precision = rigs[c].precision};
         mlxr_scheduler_options o = mlxr_scheduler_options_default();
-        size_t context = p->context_length < 160 ? p->context_length : 160, V = p->vocab_size;
-        bool first = c < 2;
+        size_t context = p->context_length < CONTEXT ? p->context_length : CONTEXT, V = p->vocab_size;
         mlxr_device *d;
         mlxr_scheduler *s;
 
-        assert_true(V <= MOST_VOCAB);
         o.context_length = context;
         o.max_tokens_per_step = rigs[c].budget;
         o.max_kv_tokens = rigs[c].kv_tokens ? rigs[c].kv_tokens : 40 * context;
         o.max_cached_bytes = rigs[c].max_cached_bytes;
         o.snapshot_blocks = 1;
         assert_ok(mlxr_device_open(&d, rigs[c].device, &options, &err), &err);
-        if (first) { /* each alone, with nothing cached */
+        if (rigs[c].begins) {
             mlxr_scheduler_options none = o;
             none.max_cached_bytes = 0;
             assert_ok(mlxr_scheduler_open(&s, d, p, &none, &err), &err);
             for (size_t i = 0; i < N_JOBS; i++) {
-                job_init(&alone[c][i], i, V, context);
-                add(s, &alone[c][i], i, V);
+                job_init(&alone[i], i, V, context, least_new);
+                add(s, &alone[i], i, V);
                 drain(s);
-                assert_int_equal(alone[c][i].n_got, alone[c][i].n_new);
+                assert_int_equal(alone[i].n_got, alone[i].n_new);
             }
             mlxr_scheduler_close(s);
         }
@@ -139,20 +139,19 @@ static void run_model(const char *name, mlxr_kv_type kv_type)
         for (int round = 0; round < 2; round++) { /* the second one meets what the first has left */
             mlxr_fork_params f = {.sampling = mlxr_sampling_default(), .seed = 3, .ud = &fork};
             for (size_t i = 0; i < N_JOBS; i++) {
-                job_init(&jobs[i], i, V, context);
+                job_init(&jobs[i], i, V, context, least_new);
                 add(s, &jobs[i], i, V);
             }
-            job_init(&fork, 3, V, context);
+            job_init(&fork, 3, V, context, least_new);
             assert_ok(mlxr_scheduler_fork(&fork.seq, s, jobs[3].seq, &f, &err), &err);
             drain(s);
             for (size_t i = 0; i < N_JOBS + 1; i++) {
-                const struct job *want = &alone[c > 0][i < N_JOBS ? i : 3],
-                                 *got = i < N_JOBS ? &jobs[i] : &fork;
+                const struct job *want = &alone[i < N_JOBS ? i : 3], *got = i < N_JOBS ? &jobs[i] : &fork;
                 assert_int_equal(got->n_got, want->n_got);
                 for (size_t k = 0; k < want->n_got; k++)
                     if (got->got[k] != want->got[k] || got->bits[k] != want->bits[k])
                         fail_msg("%s on %s, case %zu, round %d: prompt %zu, token %zu is %d, wanted %d%s",
-                                 name, rigs[c].device, c, round, i, k, (int)got->got[k], (int)want->got[k],
+                                 path, rigs[c].device, c, round, i, k, (int)got->got[k], (int)want->got[k],
                                  got->got[k] == want->got[k] ? " (other bits)" : "");
             }
         }
@@ -164,10 +163,25 @@ static void run_model(const char *name, mlxr_kv_type kv_type)
     mlxr_model_close(m);
 }
 
+static void run_tiny(const char *name, mlxr_kv_type kv_type)
+{
+    static const struct rig rigs[] = {
+        {"ref", true, MLXR_PRECISION_DEFAULT, 1, 300, 0, SIZE_MAX},
+        {"cpu", true, MLXR_PRECISION_DEFAULT, 1, 300, 0, 0},
+        {"cpu", false, MLXR_PRECISION_DEFAULT, 1, 17, 0, SIZE_MAX},
+        {"cpu", false, MLXR_PRECISION_DEFAULT, 2, 64, 0, SIZE_MAX},
+        {"cpu", false, MLXR_PRECISION_DEFAULT, 2, 50, 160, SIZE_MAX},
+    };
+    char path[4096];
+
+    snprintf(path, sizeof path, "%s/tests/model/models/%s", MLXR_SOURCE_DIR, name);
+    run_model(path, rigs, MLXR_COUNT(rigs), kv_type, 3);
+}
+
 static void every_family_alone_and_together(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < MLXR_COUNT(models); i++) run_model(models[i], MLXR_KV_DEFAULT);
+    for (size_t i = 0; i < MLXR_COUNT(models); i++) run_tiny(models[i], MLXR_KV_DEFAULT);
 }
 
 /* Blocks that are shared, copied for a fork and found again hold halves and codes with their scales as well. */
@@ -175,15 +189,39 @@ static void every_kind_of_keys_and_values(void **state)
 {
     (void)state;
     for (int kv = MLXR_KV_F32; kv <= MLXR_KV_INT8; kv++) {
-        run_model("q4_g32", (mlxr_kv_type)kv);
-        run_model("gemma3_text_q4", (mlxr_kv_type)kv); /* windows */
-        run_model("qwen3_5_q4", (mlxr_kv_type)kv);     /* states besides blocks */
+        run_tiny("q4_g32", (mlxr_kv_type)kv);
+        run_tiny("gemma3_text_q4", (mlxr_kv_type)kv); /* windows */
+        run_tiny("qwen3_5_q4", (mlxr_kv_type)kv);     /* states besides blocks */
     }
 }
 
-int main(void)
+static void one_model_alone_and_together(void **state)
+{
+    static const struct rig rigs[] = {
+        {"cpu", true, MLXR_PRECISION_DEFAULT, 1, 512, 0, 0},
+        {"cpu", false, MLXR_PRECISION_DEFAULT, 1, 17, 0, SIZE_MAX},
+        {"cpu", false, MLXR_PRECISION_DEFAULT, 2, 64, 0, SIZE_MAX},
+        {"cpu", false, MLXR_PRECISION_DEFAULT, 2, 50, 320, SIZE_MAX},
+        {"cpu", true, MLXR_PRECISION_EXACT, 2, 512, 0, 0},
+        {"cpu", false, MLXR_PRECISION_EXACT, 1, 33, 0, SIZE_MAX},
+    };
+
+    run_model(*state, rigs, MLXR_COUNT(rigs), MLXR_KV_DEFAULT, MOST_NEW - 9);
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_family_alone_and_together),
                                        cmocka_unit_test(every_kind_of_keys_and_values)};
+    const struct CMUnitTest one[] = {
+        cmocka_unit_test_prestate(one_model_alone_and_together, argc > 1 ? argv[1] : NULL)};
+
+    if (argc > 1) {
+        if (!mlxr_path_is_dir(argv[1])) {
+            printf("SKIP: no model at %s (the default model is brought by scripts/demo.sh)\n", argv[1]);
+            return 77;
+        }
+        return cmocka_run_group_tests(one, NULL, NULL);
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
