@@ -238,10 +238,50 @@ static void refused_without_one(void **state)
     free(hidden);
 }
 
+/* A cancelled pass says how many steps it would have had: without the head there are fewer. */
+static void a_cancelled_pass_counts_its_own_steps(void **state)
+{
+    rig r;
+    int32_t id = 1;
+    uint32_t zero = 0;
+    mlxr_block_table table = {&zero, 1, 0};
+    volatile int cancel = 1;
+    float *hidden, *logits;
+    size_t n_steps[2] = {0, 0};
+
+    (void)state;
+    assert_true(open_rig(&r, &variants[1], "f32"));
+    hidden = floats(r.D);
+    logits = floats(r.V);
+    for (size_t i = 0; i < 2; i++) {
+        mlxr_batch batch = {.n_tokens = 1,
+                            .ids = &id,
+                            .positions = &zero,
+                            .seqs = &zero,
+                            .tables = &table,
+                            .n_seqs = 1,
+                            .rows = &zero,
+                            .n_rows = 1,
+                            .hidden = i ? hidden : NULL};
+        mlxr_error err;
+        const char *of;
+        assert_int_equal(mlxr_run(r.executable, r.state, &batch, &cancel, i ? NULL : logits, &err),
+                         MLXR_E_CANCELLED);
+        of = strstr(err.message, "before step 0 of ");
+        assert_non_null(of);
+        n_steps[i] = strtoul(of + strlen("before step 0 of "), NULL, 10);
+    }
+    assert_in_range(n_steps[1], 1, n_steps[0] - 1);
+    close_rig(&r);
+    free(hidden);
+    free(logits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_the_reference),
+        cmocka_unit_test(a_cancelled_pass_counts_its_own_steps),
         cmocka_unit_test(refused_without_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

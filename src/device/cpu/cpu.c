@@ -582,13 +582,14 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
 {
     const cpu_executable *e = s->e;
     const mlxr_program *p = e->base.program;
+    size_t n_steps = s->hidden ? e->n_steps_hidden : e->n_steps;
     uint64_t began;
     mlxr_status st = MLXR_OK;
 
     s->list = e->every;
     s->n_list = s->n_tokens;
     mlxr_pool_for(s->d->pool, s->n_tokens, rows_grain(s), turn_range, s);
-    for (size_t i = 0; i < (s->hidden ? e->n_steps_hidden : e->n_steps); i++) {
+    for (size_t i = 0; i < n_steps; i++) {
         const cpu_step *step = &e->steps[i];
         s->ops = e->ops + step->first;
         s->step = step;
@@ -598,7 +599,7 @@ static mlxr_status run_pass(pass *s, const volatile int *cancel, mlxr_error *err
         if (s->n_list == 0) continue;
         if (mlxr_cancelled(cancel)) {
             return mlxr_fail(err, MLXR_E_CANCELLED, "device cpu: cancelled before step %zu of %zu (%s)", i,
-                             e->n_steps, mlxr_op_name(s->ops[0].op->kind));
+                             n_steps, mlxr_op_name(s->ops[0].op->kind));
         }
         began = e->profile ? mlxr_now_ns() : 0;
         switch (step->kind) {
