@@ -1,5 +1,9 @@
 /* lines: editing and history by libedit, through its own interface: that of readline which it has too cannot be left by
- * Ctrl-C without a jump out of it. */
+ * Ctrl-C without a jump out of it.
+ *
+ * A paste of several lines is one text: while a line is read the terminal is asked to say where a paste begins and ends
+ * (xterm's "bracketed paste mode": ESC [200~ and ESC [201~), and what is between goes into the line as it is, line ends
+ * included. libedit knows nothing of that, but it can bind a function to the first of the two. */
 #include <histedit.h>
 #include <locale.h>
 #include <stdio.h>
@@ -17,7 +21,10 @@ struct line_editor {
     char *history_file;
     const char *prompt;
     struct lines *lines;
+    bool pastes; /* it knows where a paste begins */
 };
+
+static const char paste_on[] = "\033[?2004h", paste_off[] = "\033[?2004l";
 
 static char *prompt_of(EditLine *el)
 {
@@ -49,6 +56,59 @@ static int read_char(EditLine *el, wchar_t *out)
     }
 }
 
+/* The text of a paste up to its end, from behind its beginning, NUL-terminated: what ends a line is a newline, and
+ * other control characters but tabs are left out. NULL: there is no more to read, or no memory. *out: free it. */
+static wchar_t *read_paste(EditLine *el)
+{
+    static const wchar_t end[] = L"\033[201~";
+    enum { N_END = MLXR_COUNT(end) - 1 };
+    wchar_t *text = NULL, c;
+    size_t n = 0, cap = 0, n_matched = 0;
+
+    while (n_matched < N_END) {
+        if (el_wgetc(el, &c) != 1) goto failed;
+        n_matched = c == end[n_matched] ? n_matched + 1 : c == end[0];
+        if (n + 2 > cap) {
+            wchar_t *bigger;
+            cap = cap ? 2 * cap : 1024;
+            if (!(bigger = mlxr_realloc_array(text, cap, sizeof *text))) goto failed;
+            text = bigger;
+        }
+        if (c == L'\r' || c == L'\n')
+            text[n++] = L'\n';
+        else if (c == L'\t' || (c >= 0x20 && c < 0x7f) || c >= 0xa0)
+            text[n++] = c;
+    }
+    n -= N_END - 1; /* of the end all but its ESC are in the text */
+    text[n] = L'\0';
+    return text;
+failed:
+    free(text);
+    return NULL;
+}
+
+static unsigned char paste(EditLine *el, int c)
+{
+    wchar_t *text = read_paste(el);
+    unsigned char verdict = CC_REFRESH;
+
+    (void)c;
+    if (!text) return CC_EOF;
+    if (*text && el_winsertstr(el, text) != 0) verdict = CC_ERROR;
+    free(text);
+    return verdict;
+}
+
+/* In vi's manner ESC is a key of its own, which a binding that begins with it would take away. */
+static bool bind_paste(EditLine *el)
+{
+    const char *editor = NULL;
+
+    return el_get(el, EL_EDITOR, &editor) == 0 && editor && strcmp(editor, "emacs") == 0 &&
+           el_set(el, EL_ADDFN, "mlxr-paste", "Insert what is pasted", paste) == 0 &&
+           el_set(el, EL_BIND, "\\e[200~", "mlxr-paste", NULL) == 0;
+}
+
 struct line_editor *line_editor_open(struct lines *l, const char *history_file)
 {
     struct line_editor *e = calloc(1, sizeof *e);
@@ -75,6 +135,7 @@ struct line_editor *line_editor_open(struct lines *l, const char *history_file)
     el_set(e->el, EL_HIST, history, e->history);
     if (e->history_file) history(e->history, &e->event, H_LOAD, e->history_file);
     el_source(e->el, NULL); /* the user's ~/.editrc */
+    e->pastes = bind_paste(e->el);
     return e;
 }
 
@@ -96,7 +157,12 @@ enum lines_result line_editor_read(struct line_editor *e, const char *prompt, ml
     int n = 0;
 
     e->prompt = prompt;
+    if (e->pastes) fputs(paste_on, stdout);
     got = el_gets(e->el, &n);
+    if (e->pastes) {
+        fputs(paste_off, stdout);
+        fflush(stdout);
+    }
     if (!got || n <= 0) return LINES_END;
     mlxr_buf_append(line, got, (size_t)n);
     while (line->len && (line->data[line->len - 1] == '\n' || line->data[line->len - 1] == '\r'))

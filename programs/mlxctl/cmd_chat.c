@@ -129,6 +129,12 @@ static bool take_turn(struct chat *c, const char *text)
 
 /* ---- the conversation ---- */
 
+/* A text of several lines that was pasted is a message, whatever it begins with, unless quotes hold its lines together. */
+static bool is_command(const char *line)
+{
+    return line[0] == '/' && (!strchr(line, '\n') || strstr(line, "\"\"\""));
+}
+
 static int converse(struct chat *c)
 {
     bool interactive = lines_interactive(c->lines);
@@ -150,7 +156,7 @@ static int converse(struct chat *c)
         if (r == LINES_END) break;
         if (*line && c->remembers) lines_remember(c->lines, line);
         if (strspn(line, " \t") == strlen(line)) continue;
-        if (line[0] == '/') {
+        if (is_command(line)) {
             char *command = mlxr_strdup(line); /* it may read more lines */
             go_on = command && chat_command(c, command);
             free(command);

@@ -94,6 +94,45 @@ class Terminal:
         return "hung"
 
 
+def paste_tests(t):
+    """At the prompt of a fresh line, and back to one."""
+    check("the terminal is asked to mark what is pasted", t.seen.rfind("\x1b[?2004h") > t.seen.rfind("\x1b[?2004l"), t.seen[-200:])
+
+    def pasted(text):
+        return f"\x1b[200~{text}\x1b[201~"
+
+    for name, typed, want in [
+        ("several lines pasted", pasted("first\rsecond\rthird") + "\r", "You said: first\nsecond\nthird\n"),
+        ("empty lines stay, but not at the end", pasted("a\r\rb\nc\r\r") + "\r", "You said: a\n\nb\nc\n"),
+        ("between what is typed", "say " + pasted("1\r2") + " now\r", "You said: say 1\n2 now\n"),
+        ("typed into", pasted("held") + "\x1b[D\x1b[Drea" + "\r", "You said: hereald\n"),
+        ("twice", pasted("x\r") + pasted("y") + "\r", "You said: x\ny\n"),
+        ("text in UTF-8, tabs", pasted("Grüße\t世界\r\tb") + "\r", "You said: Grüße\t世界\n\tb\n"),
+        ("control characters are left out", pasted("a\x1b[31mb\x1b[20\x1b[c\x7f\x01d") + "\r", "You said: a[31mb[20[cd\n"),
+        ("no command", pasted("/bye\rnow") + "\r", "You said: /bye\nnow\n"),
+        ("quotes", pasted('"""q\rr"""') + "\r", "You said: q\nr\n"),
+        ("nothing", pasted("") + "z\r", "You said: z\n"),
+        ("a long text", pasted("\r".join(f"line {i}" for i in range(300))) + "\r", "You said: line 0\nline 1\n"),
+    ]:
+        t.send(typed)
+        check("pasting: " + name, t.wait_for(want) is not None, t.seen)
+        t.wait_for(">>> ")
+    for part in ["\x1b", "[20", "0~on", "e\rtwo\x1b", "[2", "01~", "\r"]:  # as it may come from far away
+        t.send(part)
+        time.sleep(0.03)
+    check("pasting: in pieces", t.wait_for("You said: one\ntwo\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("\x1b[A\r")
+    check("pasting: history", t.wait_for("You said: one\ntwo\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("\x1b[200~half a pas\x03")
+    check("pasting: Ctrl-C", t.wait_for("Ctrl-D or /bye ends.") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("whole\r")
+    check("pasting: and on", t.wait_for("You said: whole\n") is not None, t.seen)
+    t.wait_for(">>> ")
+
+
 def terminal_tests(home):
     t = Terminal("--runner", "mock", home=home)
     check("a prompt", t.wait_for(">>> ") is not None, t.seen)
@@ -130,6 +169,7 @@ def terminal_tests(home):
     t.send("\x1b[A\x1b[A\r")  # up, up
     check("history", t.wait_for("You said: whole\n") is not None, t.seen)
     t.wait_for(">>> ")
+    paste_tests(t)
     t.send("\x04")
     check("Ctrl-D ends", t.end() == 0, t.seen)
 
