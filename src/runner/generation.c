@@ -230,7 +230,8 @@ mlxr_status mlxr_folder_pooling(mlxr_pooling *out, char *name, size_t n_name, co
         st = mlxr_fail(err, MLXR_E_FORMAT, "%s: the path \"%s\" leads out of the folder", file, path);
         goto done;
     }
-    config_name = mlxr_asprintf("%s/config.json", path);
+    /* An empty path is the folder itself, as for its Transformer. */
+    config_name = path[0] ? mlxr_asprintf("%s/config.json", path) : mlxr_strdup("config.json");
     if (!config_name) {
         st = mlxr_fail_nomem(err, "modules.json");
         goto done;
