@@ -99,13 +99,14 @@ static unsigned char paste(EditLine *el, int c)
     return verdict;
 }
 
-/* In vi's manner ESC is a key of its own, which a binding that begins with it would take away. */
+/* In vi's manner ESC is a key of its own, which a binding that begins with it would take away. The function is added by
+ * el_wset, which keeps the names it is given: el_set makes copies that nobody frees. */
 static bool bind_paste(EditLine *el)
 {
     const char *editor = NULL;
 
     return el_get(el, EL_EDITOR, &editor) == 0 && editor && strcmp(editor, "emacs") == 0 &&
-           el_set(el, EL_ADDFN, "mlxr-paste", "Insert what is pasted", paste) == 0 &&
+           el_wset(el, EL_ADDFN, L"mlxr-paste", L"Insert what is pasted", paste) == 0 &&
            el_set(el, EL_BIND, "\\e[200~", "mlxr-paste", NULL) == 0;
 }
 

@@ -200,6 +200,16 @@ def terminal_tests(home):
     t.send("\x04")
     check("the end after Ctrl-C", t.end() == 0, t.seen)
 
+    (Path(home) / ".editrc").write_text("bind -v\n")
+    t = Terminal("--runner", "mock", home=home)
+    check("a prompt with vi's keys", t.wait_for(">>> ") is not None and "2004h" not in t.seen, t.seen)
+    t.send("wordy\x1bx0ithe \r")  # ESC is a key: the last letter goes, and something comes in front
+    check("and they work", t.wait_for("You said: the word\n") is not None, t.seen)
+    t.wait_for(">>> ")
+    t.send("/bye\r")
+    check("and it ends", t.end() == 0, t.seen)
+    (Path(home) / ".editrc").unlink()
+
     t = Terminal("--runner", "mock", home=home, term="dumb")
     check("a dumb terminal has a prompt", t.wait_for(">>> ") is not None, t.seen)
     t.send("plain\r")
