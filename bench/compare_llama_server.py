@@ -22,7 +22,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 
@@ -59,8 +58,7 @@ def build_server(version, cmake_args):
         name = "llama-cpp-python" + (f"=={version}" if version else "")
         step(sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-binary", ":all:", "--no-deps", "-d", temp, name)
         package = os.path.join(temp, next(f for f in os.listdir(temp) if f.endswith(".tar.gz")))
-        with tarfile.open(package) as tar:
-            tar.extractall(temp, filter="data")
+        step("tar", "-xzf", package, "-C", temp)
         source = os.path.join(package[:-len(".tar.gz")], "vendor", "llama.cpp")
         if not os.path.isfile(os.path.join(source, "tools", "server", "CMakeLists.txt")):
             raise bc.Failed(f"{os.path.basename(package)} has no sources of llama-server")
