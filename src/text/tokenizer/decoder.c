@@ -625,3 +625,89 @@ mlxr_status tok_decode_finish(tok_decode_state *s, mlxr_buf *out, mlxr_error *er
     tok_decode_reset(s);
     return st;
 }
+
+/* ---- one token by itself ---- */
+
+bool tok_decoder_strips_space(const tok_decoder *d)
+{
+    if (!d) return true; /* joined by spaces */
+    for (size_t i = 0; i < d->n; i++) {
+        const dec_stage *s = &d->stages[i];
+        if (s->type == DEC_WORDPIECE || (s->type == DEC_METASPACE && s->drop_first && !s->fused)) return true;
+        if (s->type == DEC_STRIP && s->fused && s->start && s->c == ' ') return true;
+    }
+    return false;
+}
+
+/* b by one stage, in the middle of a text; false: it is bytes now, which no later stage looks at. */
+static bool one_token(const dec_stage *d, mlxr_buf *b, mlxr_buf *spare)
+{
+    const char *t = b->data ? b->data : "", *end = t + b->len;
+    size_t n = b->len;
+    tok_matches matches = {0};
+    bool goes_on = true;
+    mlxr_buf swap;
+
+    spare->len = 0;
+    switch (d->type) {
+    case DEC_BYTE_LEVEL:
+        token_bytes(spare, t, n);
+        goes_on = false;
+        break;
+    case DEC_BYTE_FALLBACK:
+        if (byte_token(t, n) < 0) return true;
+        mlxr_buf_char(spare, (char)byte_token(t, n));
+        goes_on = false;
+        break;
+    case DEC_METASPACE:
+        for (const char *p = t; p < end;) {
+            const char *at = p;
+            if (tok_next(&p) == d->c)
+                mlxr_buf_char(spare, ' ');
+            else
+                mlxr_buf_append(spare, at, (size_t)(p - at));
+        }
+        break;
+    case DEC_REPLACE:
+        if (d->n_literal)
+            replace_all(spare, t, n, d->literal, d->n_literal, d->a, d->n_a);
+        else if (tok_pattern_replace(spare, d->pattern, &matches, t, n, (tok_str){d->a, d->n_a}, NULL) !=
+                 MLXR_OK)
+            spare->failed = true;
+        tok_matches_clear(&matches);
+        break;
+    case DEC_WORDPIECE:
+        if (starts(t, n, d->a, d->n_a))
+            t += d->n_a, n -= d->n_a;
+        else
+            mlxr_buf_char(spare, ' ');
+        mlxr_buf_append(spare, t, n);
+        break;
+    case DEC_BPE: replace_all(spare, t, n, d->a, d->n_a, " ", 1); break;
+    case DEC_STRIP:
+        if (d->fused) return true; /* of the whole text */
+        strip_token(d, &t, &n);
+        mlxr_buf_append(spare, t, n);
+        break;
+    default: return true;
+    }
+    swap = *b;
+    *b = *spare;
+    *spare = swap;
+    return goes_on;
+}
+
+void tok_decoder_token(const tok_decoder *d, tok_str t, mlxr_buf *out)
+{
+    mlxr_buf b = {0}, spare = {0};
+    if (!d) mlxr_buf_char(&b, ' ');
+    mlxr_buf_append(&b, t.s, t.n);
+    for (size_t i = 0; d && i < d->n; i++)
+        if (!one_token(&d->stages[i], &b, &spare)) break;
+    if (b.failed || spare.failed)
+        out->failed = true;
+    else if (b.len)
+        mlxr_buf_append(out, b.data, b.len);
+    mlxr_buf_clear(&b);
+    mlxr_buf_clear(&spare);
+}

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "text/tokenizer/load.h"
+#include "text/tokenizer/token_bytes.h"
 
 void mlxr_tokenizer_close(mlxr_tokenizer *tok)
 {
@@ -324,6 +325,27 @@ tok_str tok_decode_token(const mlxr_tokenizer *tok, int32_t id, bool skip_specia
     if (id < 0 || (skip_special_tokens && (uint32_t)id < tok->added.n_ids && tok->added.skip[id]))
         return (tok_str){0};
     return t ? t->pattern : tok_vocab_token(&tok->model.vocab, (uint32_t)id);
+}
+
+void tok_token_bytes(void *tokenizer, int32_t id, mlxr_buf *out)
+{
+    const mlxr_tokenizer *tok = tokenizer;
+    tok_str t = tok_decode_token(tok, id, true);
+    size_t at = out->len;
+    if (!t.s) {
+        const tok_added *special = added_of(tok, id);
+        if (!special || !special->content.n) return;
+        mlxr_buf_char(out, '\xff');
+        mlxr_buf_append(out, special->content.s, special->content.n);
+        return;
+    }
+    tok_decoder_token(tok->decoder, t, out);
+    if (!out->failed && out->len > at && memchr(out->data + at, 0xff, out->len - at)) out->len = at;
+}
+
+bool tok_strips_first_space(const mlxr_tokenizer *tok)
+{
+    return tok_decoder_strips_space(tok->decoder);
 }
 
 mlxr_status mlxr_tokenizer_decode(char **out_text, size_t *out_n, const mlxr_tokenizer *tok,

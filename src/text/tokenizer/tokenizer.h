@@ -411,6 +411,9 @@ void tok_decode_reset(tok_decode_state *s);
 mlxr_status tok_decode_push(tok_decode_state *s, tok_str token, mlxr_buf *out, mlxr_error *err);
 mlxr_status tok_decode_finish(tok_decode_state *s, mlxr_buf *out, mlxr_error *err);
 void tok_decode_free(tok_decode_state *s);
+/* For token_bytes.h: one token in the middle of a text. */
+void tok_decoder_token(const tok_decoder *d, tok_str token, mlxr_buf *out);
+bool tok_decoder_strips_space(const tok_decoder *d);
 
 /* ---- truncation and padding (the file's sections) ---- */
 
