@@ -292,6 +292,11 @@ typedef struct mlxr_stats {
     mlxr_done_reason done_reason;
 } mlxr_stats;
 
+/* What a piece of an answer belongs to. */
+typedef enum mlxr_part { MLXR_PART_CONTENT, MLXR_PART_THINKING, MLXR_PART_TOOL_CALL } mlxr_part;
+/* "content", "thinking", "tool_call". */
+MLXR_API const char *mlxr_part_name(mlxr_part part);
+
 typedef enum mlxr_event_type { MLXR_EVENT_TOKEN, MLXR_EVENT_COMPLETED, MLXR_EVENT_FAILED } mlxr_event_type;
 
 /* Of each choice: TOKEN any number of times, then COMPLETED once, and nothing after it. Choices are mixed. A generation of

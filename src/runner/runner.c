@@ -21,6 +21,16 @@ mlxr_request mlxr_request_default(void)
     return (mlxr_request){.n_choices = 1, .max_tokens = -1, .sampling = mlxr_sampling_default()};
 }
 
+const char *mlxr_part_name(mlxr_part part)
+{
+    switch (part) {
+    case MLXR_PART_CONTENT: return "content";
+    case MLXR_PART_THINKING: return "thinking";
+    case MLXR_PART_TOOL_CALL: return "tool_call";
+    }
+    return "unknown";
+}
+
 const char *mlxr_done_reason_name(mlxr_done_reason reason)
 {
     switch (reason) {
