@@ -250,6 +250,25 @@ typedef enum mlxr_overflow {
                              * half a context for every half context of answer. max_tokens -1 is until EOS */
 } mlxr_overflow;
 
+/* Whether an answer calls tools. */
+typedef enum mlxr_tool_choice {
+    MLXR_TOOL_CHOICE_AUTO,     /* as the model likes */
+    MLXR_TOOL_CHOICE_NONE,     /* no call */
+    MLXR_TOOL_CHOICE_REQUIRED, /* at least one call, of any tool */
+    MLXR_TOOL_CHOICE_NAMED     /* of the tool that is named */
+} mlxr_tool_choice;
+
+/* Thinking before the answer, for models that can. DEFAULT: as the chat template has it. LOW to HIGH: how much, where the
+ * template knows that; ON where it only knows on and off. What a model cannot do is MLXR_E_UNSUPPORTED. */
+typedef enum mlxr_think {
+    MLXR_THINK_DEFAULT,
+    MLXR_THINK_OFF,
+    MLXR_THINK_ON,
+    MLXR_THINK_LOW,
+    MLXR_THINK_MEDIUM,
+    MLXR_THINK_HIGH
+} mlxr_think;
+
 /* One request. Fill it with mlxr_request_default first. All pointers are borrowed during the call. */
 typedef struct mlxr_request {
     const char *prompt;        /* the user's text; with raw, the whole prompt as it is */
@@ -270,6 +289,24 @@ typedef struct mlxr_request {
     mlxr_overflow overflow;
     int32_t num_keep; /* tokens at the beginning that overflow never drops; default 0 */
     mlxr_sampling sampling;
+
+    /* What the answer must be: one of these, or none (NULL). It then always is, or ends with LENGTH. The model may think
+     * before it. What cannot be enforced is refused when the request is submitted. docs/grammars.md */
+    const char *format;  /* "json": any JSON object; else a JSON Schema (draft 2020-12), as text */
+    const char *grammar; /* GBNF */
+    const char *regex;   /* matches the whole answer */
+
+    /* Parts: thinking and calls of tools are told apart from content, in events of their own (mlxr_event.part). Default
+     * false: everything is content, as the model writes it. Not with raw or prompt_ids. */
+    bool parts;
+    const char *
+        answer_format; /* parts: how this model writes them ("hermes", "harmony", ... as docs/answers.md lists them);
+                                * NULL (default): what its chat template shows */
+    mlxr_think think;
+    mlxr_tool_choice
+        tool_choice; /* with tools_json and parts; arguments follow the tool's JSON Schema in any case */
+    const char *tool_name;    /* NAMED */
+    bool parallel_tool_calls; /* default true: more than one call in an answer */
 } mlxr_request;
 enum { MLXR_MAX_TOP_LOGPROBS = 20 };
 MLXR_API mlxr_request mlxr_request_default(void);
@@ -292,26 +329,48 @@ typedef struct mlxr_stats {
     mlxr_done_reason done_reason;
 } mlxr_stats;
 
-/* What a piece of an answer belongs to. */
+typedef enum mlxr_event_type {
+    MLXR_EVENT_TOKEN,
+    MLXR_EVENT_COMPLETED,
+    MLXR_EVENT_FAILED,
+    MLXR_EVENT_TOOL_CALL /* a call is complete */
+} mlxr_event_type;
+
+/* What a piece of an answer belongs to; CONTENT without mlxr_request.parts. */
 typedef enum mlxr_part { MLXR_PART_CONTENT, MLXR_PART_THINKING, MLXR_PART_TOOL_CALL } mlxr_part;
 /* "content", "thinking", "tool_call". */
 MLXR_API const char *mlxr_part_name(mlxr_part part);
 
-typedef enum mlxr_event_type { MLXR_EVENT_TOKEN, MLXR_EVENT_COMPLETED, MLXR_EVENT_FAILED } mlxr_event_type;
+typedef struct mlxr_tool_call {
+    size_t index;              /* in the answer, from 0 */
+    const char *name;          /* of the function */
+    const char *id;            /* the model's own for this call; NULL: it gives none */
+    const char *arguments;     /* a JSON object, compact; NULL while the call is being written */
+    const char *arguments_raw; /* as the model wrote them; NULL while the call is being written */
+} mlxr_tool_call;
 
-/* Of each choice: TOKEN any number of times, then COMPLETED once, and nothing after it. Choices are mixed. A generation of
+/* Of each choice: TOKEN (and TOOL_CALL) any number of times, then COMPLETED once, and nothing after it. Choices are mixed. A generation of
  * an engine that fails or is cancelled ends in one FAILED instead, after which nothing comes of any choice; a runner's
  * generate then ends without COMPLETED, and its status tells. */
 typedef struct mlxr_event {
     mlxr_event_type type;
     int32_t choice;   /* from 0; FAILED: -1 */
     const char *text; /* TOKEN: a piece of the answer, whole UTF-8 characters, may be "" while a character
-                          or a stop string is incomplete. COMPLETED: the whole answer. FAILED: what went wrong. NUL-terminated,
+                          or a stop string is incomplete. COMPLETED: the whole content. FAILED: what went wrong. NUL-terminated,
                           borrowed during the callback, or until the next mlxr_generation_next */
     size_t n_text;
-    int32_t id;       /* TOKEN: the sampled token's id; -1 for text that was held back */
-    bool has_logprob; /* TOKEN with an id, when the request asked for logprobs */
-    double logprob;   /* of the sampled token, before any sampling option changed the distribution */
+    int32_t id; /* TOKEN: the sampled token's id; -1 for text that was held back, and for all but the first of
+                       * several pieces that one token makes certain */
+    mlxr_part part; /* TOKEN: what the text is part of. TOOL_CALL: a piece of a call's arguments */
+    const mlxr_tool_call *
+        call; /* TOKEN of a TOOL_CALL: which; event TOOL_CALL: the whole call. Borrowed like text, as all below */
+    const char *thinking; /* COMPLETED: all of it, "" when there was none */
+    size_t n_thinking;
+    const mlxr_tool_call *calls; /* COMPLETED: all calls */
+    size_t n_calls;
+    const char *warning; /* TOKEN, COMPLETED: what was wrong with a call that comes as content; else NULL */
+    bool has_logprob;    /* TOKEN with an id, when the request asked for logprobs */
+    double logprob;      /* of the sampled token, before any sampling option changed the distribution */
     const mlxr_logprob
         *top; /* the likeliest tokens of the same distribution, best first; borrowed like text */
     size_t n_top;
@@ -336,6 +395,20 @@ typedef enum mlxr_precision {
  * beyond 65504 become 65504. INT8: a quarter, with a scale for each head and position. DEFAULT: the device's own choice:
  * cpu F16, and F32 with MLXR_PRECISION_EXACT; ref F32; mlx the type it computes with, and it has no other. */
 typedef enum mlxr_kv_type { MLXR_KV_DEFAULT, MLXR_KV_F32, MLXR_KV_F16, MLXR_KV_INT8 } mlxr_kv_type;
+
+/* ---- schemas by themselves --------------------------------------------------------------------- */
+
+/* A JSON Schema as mlxr_request.format holds an answer to it: to know early whether it can be, and what it lets through. Owned
+ * by one thread. */
+typedef struct mlxr_json_schema mlxr_json_schema;
+/* name: what messages call it ("schema", a path). Refused as a request with this format is. */
+MLXR_API mlxr_status mlxr_json_schema_create(mlxr_json_schema **out, const char *text, size_t n_text,
+                                             const char *name, mlxr_error *err);
+MLXR_API void mlxr_json_schema_free(mlxr_json_schema *schema);
+/* Whether an answer could be this JSON value, the order of members aside. *why (may be NULL): for one that could not, what does
+ * not fit, where, and what would; free it with mlxr_free. No JSON is MLXR_E_FORMAT. */
+MLXR_API mlxr_status mlxr_json_schema_check(bool *valid, char **why, mlxr_json_schema *schema,
+                                            const char *json, size_t n_json, mlxr_error *err);
 
 /* ---- engine ----------------------------------------------------------------------------------- */
 

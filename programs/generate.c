@@ -68,12 +68,13 @@ void generate_option_table(struct cli_option table[GENERATE_N_OPTIONS], struct g
         {"logprobs", CLI_INT, "N", &g->logprobs, 0, MLXR_MAX_TOP_LOGPROBS,
          "with --json: log-probabilities of each token and the N likeliest"},
     };
-    _Static_assert(MLXR_COUNT(own) + MODEL_N_OPTIONS + PARAMETERS_N == GENERATE_N_OPTIONS,
+    _Static_assert(MLXR_COUNT(own) + MODEL_N_OPTIONS + PARAMETERS_N + FORM_N_OPTIONS == GENERATE_N_OPTIONS,
                    "the table's size");
 
     memcpy(table, own, sizeof own);
-    parameters_options(table + MLXR_COUNT(own), &g->parameters);
-    model_option_table(table + MLXR_COUNT(own) + PARAMETERS_N, &g->model);
+    form_option_table(table + MLXR_COUNT(own), &g->form);
+    parameters_options(table + MLXR_COUNT(own) + FORM_N_OPTIONS, &g->parameters);
+    model_option_table(table + MLXR_COUNT(own) + FORM_N_OPTIONS + PARAMETERS_N, &g->model);
 }
 
 /* ---- model ---- */
@@ -135,7 +136,9 @@ mlxr_status engine_open(mlxr_engine **out, const struct model_options *m, mlxr_e
 
 struct output {
     mlxr_runner *runner;
+    const char *program;
     bool json, apart; /* apart: choices are told when they are whole */
+    struct shown shown;
     mlxr_buf line;
     int write_errno; /* the first error of standard output */
 };
@@ -150,15 +153,51 @@ static double milliseconds(uint64_t ns)
     return (double)ns / 1e6;
 }
 
+static void json_call(mlxr_buf *b, const mlxr_tool_call *c)
+{
+    mlxr_buf_printf(b, "{\"index\": %zu, \"name\": ", c->index);
+    mlxr_json_escape(b, c->name, strlen(c->name));
+    if (c->id) {
+        mlxr_buf_str(b, ", \"id\": ");
+        mlxr_json_escape(b, c->id, strlen(c->id));
+    }
+    if (c->arguments) mlxr_buf_printf(b, ", \"arguments\": %s", c->arguments);
+    mlxr_buf_char(b, '}');
+}
+
 /* One event as a JSON object. */
 static void json_line(mlxr_buf *b, const mlxr_event *ev)
 {
     bool token = ev->type == MLXR_EVENT_TOKEN;
     const mlxr_stats *s = ev->stats;
 
-    mlxr_buf_printf(b, "{\"event\": \"%s\", \"choice\": %d, \"text\": ", token ? "token" : "completed",
+    mlxr_buf_printf(b, "{\"event\": \"%s\", \"choice\": %d",
+                    token ? "token"
+                    : s   ? "completed"
+                          : "tool_call",
                     (int)ev->choice);
-    mlxr_json_escape(b, ev->text, ev->n_text);
+    if (token || s) {
+        mlxr_buf_str(b, ", \"text\": ");
+        mlxr_json_escape(b, ev->text, ev->n_text);
+    }
+    if (ev->part != MLXR_PART_CONTENT) mlxr_buf_printf(b, ", \"part\": \"%s\"", mlxr_part_name(ev->part));
+    if (ev->call) {
+        mlxr_buf_str(b, ", \"call\": ");
+        json_call(b, ev->call);
+    }
+    if (ev->n_thinking) {
+        mlxr_buf_str(b, ", \"thinking\": ");
+        mlxr_json_escape(b, ev->thinking, ev->n_thinking);
+    }
+    for (size_t i = 0; i < ev->n_calls; i++) {
+        mlxr_buf_str(b, i ? ", " : ", \"tool_calls\": [");
+        json_call(b, &ev->calls[i]);
+    }
+    if (ev->n_calls) mlxr_buf_char(b, ']');
+    if (ev->warning) {
+        mlxr_buf_str(b, ", \"warning\": ");
+        mlxr_json_escape(b, ev->warning, strlen(ev->warning));
+    }
     if (token && ev->id >= 0) mlxr_buf_printf(b, ", \"id\": %d", (int)ev->id);
     if (ev->has_logprob) {
         mlxr_buf_printf(b, ", \"logprob\": %.9g, \"top\": [", ev->logprob);
@@ -194,16 +233,53 @@ static void on_event(const mlxr_event *event, void *ud)
         if (o->line.failed) o->write_errno = ENOMEM;
         write_out(o, o->line.data, o->line.len);
     } else if (o->apart && event->type == MLXR_EVENT_COMPLETED) {
+        struct shown calls = {0};
         o->line.len = 0;
         mlxr_buf_printf(&o->line, "[choice %d]\n", (int)event->choice);
+        mlxr_buf_append(&o->line, event->text, event->n_text);
+        for (size_t i = 0; i < event->n_calls; i++) {
+            const mlxr_event call = {.type = MLXR_EVENT_TOOL_CALL, .call = &event->calls[i]};
+            calls.any = i > 0 || event->n_text > 0;
+            generate_show(&o->line, &calls, &call);
+        }
+        mlxr_buf_char(&o->line, '\n');
+        if (o->line.failed) o->write_errno = ENOMEM;
         write_out(o, o->line.data, o->line.len);
-        write_out(o, event->text, event->n_text);
-        write_out(o, "\n", 1);
-    } else if (!o->apart && event->type == MLXR_EVENT_TOKEN) {
-        write_out(o, event->text, event->n_text);
+    } else if (!o->apart) {
+        o->line.len = 0;
+        generate_show(&o->line, &o->shown, event);
+        if (o->line.failed) o->write_errno = ENOMEM;
+        write_out(o, o->line.data, o->line.len);
     }
+    if (!o->json && event->type == MLXR_EVENT_COMPLETED && event->warning)
+        fprintf(stderr, "%s: warning: %s\n", o->program, event->warning);
     /* A signal that came before generate began is only seen here. */
     if (o->write_errno || cli_interrupted()) mlxr_runner_cancel(o->runner);
+}
+
+void generate_show(mlxr_buf *out, struct shown *s, const mlxr_event *ev)
+{
+    static const char faint[] = "\033[2m", plain[] = "\033[0m";
+
+    if (ev->type == MLXR_EVENT_TOOL_CALL) {
+        if (s->any) mlxr_buf_char(out, '\n');
+        json_call(out, ev->call);
+        s->any = true;
+        s->part = MLXR_PART_TOOL_CALL;
+        return;
+    }
+    if (ev->type == MLXR_EVENT_COMPLETED && s->part == MLXR_PART_THINKING && s->terminal)
+        mlxr_buf_str(out, plain);
+    if (ev->type != MLXR_EVENT_TOKEN || ev->n_text == 0 || ev->part == MLXR_PART_TOOL_CALL) return;
+    if (ev->part == MLXR_PART_THINKING && !s->terminal) return;
+    if (ev->part != s->part) {
+        if (s->part == MLXR_PART_THINKING && s->terminal) mlxr_buf_str(out, plain);
+        if (s->any) mlxr_buf_str(out, s->part == MLXR_PART_THINKING ? "\n\n" : "\n");
+        if (ev->part == MLXR_PART_THINKING) mlxr_buf_str(out, faint);
+        s->part = ev->part;
+    }
+    mlxr_buf_append(out, ev->text, ev->n_text);
+    s->any = true;
 }
 
 static double seconds(uint64_t ns)
@@ -228,7 +304,7 @@ void generate_print_stats(FILE *to, const char *label, const mlxr_stats *s, cons
 
 /* ---- one prompt ---- */
 
-static mlxr_status answer(const struct generate_options *g, struct output *out, const char *prompt,
+static mlxr_status answer(struct generate_options *g, struct output *out, const char *prompt,
                           mlxr_stats *stats, mlxr_error *err)
 {
     mlxr_request request = mlxr_request_default();
@@ -243,8 +319,10 @@ static mlxr_status answer(const struct generate_options *g, struct output *out, 
     request.logprobs = g->logprobs >= 0;
     request.top_logprobs = g->logprobs > 0 ? (int32_t)g->logprobs : 0;
     request.sampling.temperature = 0;
+    if ((st = form_apply(&g->form, &request, err)) != MLXR_OK) return st;
     if ((st = parameters_apply(&parameters, &request, err)) != MLXR_OK) return st;
     out->apart = request.n_choices > 1 && !g->json;
+    out->shown.terminal = isatty(STDOUT_FILENO);
     if ((st = model_open(&out->runner, &g->model, err)) != MLXR_OK) return st;
     cli_on_interrupt(cancel_runner, out->runner);
     return mlxr_runner_generate(out->runner, &request, on_event, out, stats, err);
@@ -278,9 +356,9 @@ static mlxr_status whole_prompt(char **out, const struct generate_options *g, ml
     return st;
 }
 
-int generate_run(const struct generate_options *g)
+int generate_run(struct generate_options *g)
 {
-    struct output out = {.json = g->json};
+    struct output out = {.program = g->model.program, .json = g->json};
     const char *program = g->model.program;
     char *prompt = NULL;
     mlxr_stats stats = {0};
@@ -317,6 +395,7 @@ int generate_run(const struct generate_options *g)
     cli_on_interrupt(NULL, NULL);
     mlxr_runner_close(out.runner);
     mlxr_buf_clear(&out.line);
+    form_clear(&g->form);
     free(prompt);
     return code;
 }

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "form.h"
 #include "parameters.h"
 
 /* Which model, on what. */
@@ -26,6 +27,7 @@ mlxr_status engine_open(mlxr_engine **out, const struct model_options *m, mlxr_e
 struct generate_options {
     struct model_options model;
     struct parameters parameters;
+    struct form_options form;
     const char *prompt, *system;
     int64_t logprobs; /* -1: none are told */
     bool raw, ignore_eos, json;
@@ -35,11 +37,19 @@ struct generate_options {
 void generate_options_init(struct generate_options *g, const char *program);
 
 /* The option table over g, the same in both programs. */
-enum { GENERATE_N_OPTIONS = MODEL_N_OPTIONS + PARAMETERS_N + 6 };
+enum { GENERATE_N_OPTIONS = MODEL_N_OPTIONS + PARAMETERS_N + FORM_N_OPTIONS + 6 };
 void generate_option_table(struct cli_option table[GENERATE_N_OPTIONS], struct generate_options *g);
 
 /* Exit code: 0; 1 after an error line; 130 or 143 when a signal cancelled. */
-int generate_run(const struct generate_options *g);
+int generate_run(struct generate_options *g);
+
+/* Where an answer is shown as it comes: content as it is; thinking faint, on a terminal alone; calls as JSON, one a line. */
+struct shown {
+    bool terminal;
+    mlxr_part part; /* of the last piece */
+    bool any;       /* something was shown */
+};
+void generate_show(mlxr_buf *out, struct shown *s, const mlxr_event *event);
 
 /* "[done] 12 tokens in 0.30 s (stop): prompt ..." */
 void generate_print_stats(FILE *to, const char *label, const mlxr_stats *s, const char *device);

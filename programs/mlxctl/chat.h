@@ -16,6 +16,7 @@ struct chat {
     struct lines *lines;
     json_t *messages; /* the conversation, without the system text */
     char *system;     /* or NULL */
+    mlxr_think think;
     bool verbose, remembers;
     bool failed; /* some turn was not answered */
     mlxr_arena texts;

@@ -111,6 +111,11 @@ static void set(struct chat *c, const char *rest)
         set_parameter(c, rest);
     } else if (takes(rest, "system", &rest)) {
         set_system(c, rest);
+    } else if (takes(rest, "think", &rest)) {
+        if (!form_think(&c->think, rest)) {
+            mlxr_fail(&err, MLXR_E_INVALID_ARGUMENT, "/set think off, on, low, medium, high or default");
+            complain(c, &err);
+        }
     } else if (takes(rest, "verbose", &rest)) {
         c->verbose = true;
     } else if (takes(rest, "quiet", &rest)) {
@@ -121,7 +126,7 @@ static void set(struct chat *c, const char *rest)
         c->remembers = false;
     } else {
         mlxr_fail(&err, MLXR_E_INVALID_ARGUMENT,
-                  "/set parameter NAME VALUE, system TEXT, verbose, quiet, history or nohistory");
+                  "/set parameter NAME VALUE, system TEXT, think WORD, verbose, quiet, history or nohistory");
         complain(c, &err);
     }
 }
@@ -191,6 +196,7 @@ static void help(void)
     printf("/set parameter NAME VALUE   what chooses the answer's tokens (/show parameters); VALUE default: "
            "as it was\n"
            "/set system TEXT            the system text; without TEXT none\n"
+           "/set think WORD             thinking before an answer: off, on, low, medium, high, default\n"
            "/set verbose | quiet        times after each answer, or none\n"
            "/set history | nohistory    whether lines go into the history\n"
            "/show info | parameters | system | template | messages\n"

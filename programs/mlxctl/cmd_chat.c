@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "chat.h"
@@ -26,7 +27,8 @@ static void on_interrupt(int sig)
 
 struct turn {
     mlxr_runner *runner;
-    mlxr_buf text;
+    mlxr_buf text, thinking, line; /* the answer; what is written of an event */
+    struct shown shown;
     int write_errno;
 };
 
@@ -34,11 +36,13 @@ static void on_event(const mlxr_event *ev, void *ud)
 {
     struct turn *t = ud;
 
-    if (ev->type == MLXR_EVENT_TOKEN && ev->n_text) {
-        mlxr_buf_append(&t->text, ev->text, ev->n_text);
-        if (!t->write_errno && (fwrite(ev->text, 1, ev->n_text, stdout) != ev->n_text || fflush(stdout) != 0))
-            t->write_errno = errno ? errno : EIO;
-    }
+    if (ev->type == MLXR_EVENT_TOKEN)
+        mlxr_buf_append(ev->part == MLXR_PART_THINKING ? &t->thinking : &t->text, ev->text, ev->n_text);
+    t->line.len = 0;
+    generate_show(&t->line, &t->shown, ev);
+    if (t->line.len && !t->write_errno &&
+        (fwrite(t->line.data, 1, t->line.len, stdout) != t->line.len || fflush(stdout) != 0))
+        t->write_errno = errno ? errno : EIO;
     /* A Ctrl-C before the request began is seen here. */
     if (t->write_errno || mlxr_cancelled(&interrupted)) mlxr_runner_cancel(t->runner);
 }
@@ -47,6 +51,16 @@ static bool add_message(json_t *messages, const char *role, const char *content)
 {
     json_t *m = json_pack("{s:s, s:s}", "role", role, "content", content);
     return m && json_array_append_new(messages, m) == 0;
+}
+
+/* What the model thought before its last message: its template decides whether it sees it again. */
+static bool add_thinking(json_t *messages, const mlxr_buf *thinking)
+{
+    json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+
+    return !thinking->len ||
+           (!thinking->failed &&
+            json_object_set_new(last, "reasoning_content", json_stringn(thinking->data, thinking->len)) == 0);
 }
 
 /* The whole conversation as the template takes it; free it. */
@@ -74,6 +88,8 @@ static mlxr_status ask(struct chat *c, struct turn *t, mlxr_stats *stats, mlxr_e
     if (engine) request.sampling = mlxr_engine_sampling_default(engine);
     st = parameters_apply(&c->parameters, &request, err);
     request.n_choices = 1;
+    request.parts = true;
+    request.think = c->think;
     if (st == MLXR_OK) {
         __atomic_store_n(&interrupted, 0, __ATOMIC_RELAXED);
         answering = c->runner;
@@ -87,7 +103,8 @@ static mlxr_status ask(struct chat *c, struct turn *t, mlxr_stats *stats, mlxr_e
 /* false: standard output is gone. */
 static bool take_turn(struct chat *c, const char *text)
 {
-    struct turn t = {.runner = c->runner};
+    struct turn t = {.runner = c->runner,
+                     .shown.terminal = lines_interactive(c->lines) && isatty(STDOUT_FILENO)};
     mlxr_stats stats = {0};
     mlxr_error err = {0};
     mlxr_status st = MLXR_OK;
@@ -102,7 +119,9 @@ static bool take_turn(struct chat *c, const char *text)
         /* An answer that was stopped stays as far as it went; a question without an answer is taken back, so that the
          * parts still take turns. */
         if (t.text.len && !t.text.failed && (st == MLXR_OK || st == MLXR_E_CANCELLED)) {
-            if (!add_message(c->messages, "assistant", t.text.data)) st = mlxr_fail_nomem(&err, "chat");
+            if (!add_message(c->messages, "assistant", t.text.data) ||
+                !add_thinking(c->messages, &t.thinking))
+                st = mlxr_fail_nomem(&err, "chat");
         } else if (st != MLXR_OK) {
             json_array_remove(c->messages, json_array_size(c->messages) - 1);
         } else if (!add_message(c->messages, "assistant", "")) {
@@ -124,6 +143,8 @@ static bool take_turn(struct chat *c, const char *text)
     if (t.write_errno)
         fprintf(stderr, "%s: cannot write the answer: %s\n", c->model.program, strerror(t.write_errno));
     mlxr_buf_clear(&t.text);
+    mlxr_buf_clear(&t.thinking);
+    mlxr_buf_clear(&t.line);
     return !t.write_errno;
 }
 
@@ -209,11 +230,13 @@ static int run(struct chat *c)
 
 int cmd_chat(int argc, char **argv)
 {
-    enum { N_OWN = 1, N_OPTIONS = MODEL_N_OPTIONS + PARAMETERS_N + N_OWN };
+    enum { N_OWN = 2, N_OPTIONS = MODEL_N_OPTIONS + PARAMETERS_N + N_OWN };
     struct chat c = {.remembers = true, .interrupted = &interrupted};
-    const char *system = NULL, *args[1] = {0};
+    const char *system = NULL, *think = NULL, *args[1] = {0};
     struct cli_option table[N_OPTIONS] = {
         {"system", CLI_STRING, "TEXT", &system, 0, 0, "system text"},
+        {"think", CLI_CHOICE, "off|on|low|medium|high", &think, 0, 0,
+         "thinking before an answer (default: as the chat template has it)"},
     };
     const struct cli cli = {
         .program = "mlxctl chat",
@@ -240,6 +263,7 @@ int cmd_chat(int argc, char **argv)
         return cli_usage(&cli, "unexpected argument \"%s\"", args[0]);
     if (!c.model.model && strcmp(c.model.runner, "mock") != 0) return cli_usage(&cli, "MODEL is missing");
     c.verbose = c.model.verbose;
+    if (think) form_think(&c.think, think);
     if (system && !(c.system = mlxr_strdup(system))) return CLI_EXIT_FAILED;
     code = run(&c);
     free(c.system);

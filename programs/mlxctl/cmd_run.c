@@ -37,10 +37,12 @@ int cmd_run(int argc, char **argv)
         if (g.prompt) return cli_usage(&cli, "the prompt is given twice");
         g.prompt = args[0];
     }
+    if (g.form.messages && g.prompt) return cli_usage(&cli, "PROMPT and --messages are both given");
+    if (g.form.messages) g.prompt = "";
     if (!g.prompt) {
         if (isatty(STDIN_FILENO)) return cli_usage(&cli, "PROMPT is missing");
         g.prompt = "-";
     }
-    g.append_stdin = true;
+    g.append_stdin = !g.form.messages;
     return generate_run(&g);
 }

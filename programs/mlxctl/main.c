@@ -16,6 +16,7 @@ static const struct {
     {"doctor", cmd_doctor, "what is wrong with a model folder, or here"},
     {"tokenize", cmd_tokenize, "text to ids and back, JSONL"},
     {"render", cmd_render, "chat templates, JSONL"},
+    {"grammar", cmd_grammar, "what a schema or a grammar lets an answer be, JSONL"},
     {"logits", cmd_logits, "logits or greedy continuations of ids, JSONL"},
     {"bench", cmd_bench, "how fast a model runs here"},
     {"import-gguf", cmd_import_gguf, "turn a GGUF file into a model folder"},

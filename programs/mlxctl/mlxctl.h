@@ -9,6 +9,7 @@ int cmd_bench(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
+int cmd_grammar(int argc, char **argv);
 int cmd_import_gguf(int argc, char **argv);
 int cmd_logits(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);

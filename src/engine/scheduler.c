@@ -94,8 +94,9 @@ static mlxr_status make_arrays(mlxr_scheduler *s, mlxr_error *err)
     s->shares = mlxr_malloc_array(n_sequences, sizeof *s->shares);
     s->found = mlxr_malloc_array(mlxr_blocks_for(s->context_length), sizeof *s->found);
     s->snapshot = malloc(s->snapshot_bytes ? s->snapshot_bytes : 1);
+    s->mask = mlxr_malloc_array(MLXR_MASK_WORDS(s->program->vocab_size), sizeof *s->mask);
     if (!s->free_states || !s->ids || !s->positions || !s->seqs || !s->rows || !s->wanted || !s->tables ||
-        !s->prompts || !s->shares || !s->found || !s->snapshot)
+        !s->prompts || !s->shares || !s->found || !s->snapshot || !s->mask)
         return mlxr_fail_nomem(err, "scheduler");
     for (size_t i = 0; i < n_sequences; i++) s->free_states[i] = (uint32_t)(n_sequences - 1 - i);
     s->n_free_states = n_sequences;
@@ -155,6 +156,7 @@ void mlxr_scheduler_close(mlxr_scheduler *s)
     mlxr_state_free(s->state);
     mlxr_executable_free(s->executable);
     free(s->snapshot);
+    free(s->mask);
     free(s->free_states);
     free(s->ids);
     free(s->positions);
@@ -298,6 +300,8 @@ static void sequence_free(mlxr_sequence *q)
     free(q->blocks);
     free(q->eos_ids);
     free(q->failure);
+    mlxr_matcher_free(q->matcher);
+    mlxr_matcher_free(q->next_matcher);
     mlxr_sampling_clear(&q->sampling);
     free(q);
 }
@@ -428,6 +432,7 @@ mlxr_status mlxr_scheduler_add(mlxr_sequence **out, mlxr_scheduler *s, const mlx
     q->overflow = params->overflow;
     q->n_keep = params->n_keep;
     q->ud = params->ud;
+    q->matcher = params->matcher;
     append(s, q);
     *out = q;
     q = NULL;
@@ -463,6 +468,7 @@ mlxr_status mlxr_scheduler_fork(mlxr_sequence **out, mlxr_scheduler *s, mlxr_seq
         st = mlxr_fail_nomem(err, "scheduler: sequence");
         goto done;
     }
+    if (parent->matcher && (st = mlxr_matcher_clone(&q->matcher, parent->matcher, err)) != MLXR_OK) goto done;
     memcpy(q->tokens, parent->tokens, parent->n_tokens * sizeof *q->tokens);
     q->n_tokens = parent->n_tokens;
     q->n_prompt = parent->n_prompt;
@@ -529,6 +535,11 @@ const int32_t *mlxr_sequence_tokens(const mlxr_sequence *q, size_t *n)
 {
     *n = q->n_tokens;
     return q->tokens;
+}
+
+bool mlxr_sequence_may_end(const mlxr_sequence *q)
+{
+    return !q->matcher || mlxr_matcher_may_end(q->matcher);
 }
 
 size_t mlxr_sequence_n_cached(const mlxr_sequence *q)

@@ -24,6 +24,7 @@
 #define MLXR_SCHEDULER_H
 
 #include "device/device.h"
+#include "engine/grammar/grammar.h"
 #include "engine/sampler.h"
 
 typedef struct mlxr_scheduler mlxr_scheduler;
@@ -72,8 +73,11 @@ typedef struct mlxr_sequence_params {
     const uint32_t
         *dry_breakers; /* of sampling, see mlxr_dry_breakers_fill; NULL: none. Borrowed until it is removed,
                                    * and its forks are */
-    uint64_t seed;     /* used as it is; sampling.seed is the caller's to resolve */
-    bool logprobs;     /* results have the log-probability of their id, before any penalty or cut */
+    /* What the answer has to be, from its first token on; NULL: anything. It is the sequence's once add succeeds; its masker
+     * outlives the sequence. EOS can come when the text is complete; when nothing else can, the answer ends by itself. */
+    mlxr_matcher *matcher;
+    uint64_t seed;         /* used as it is; sampling.seed is the caller's to resolve */
+    bool logprobs;         /* results have the log-probability of their id, before any penalty or cut */
     size_t n_top_logprobs; /* and of the likeliest ids */
     bool
         score_prompt; /* a SCORE result for every token of the prompt but the first, then the answer (max_tokens 0:
@@ -95,7 +99,7 @@ mlxr_status mlxr_scheduler_add(mlxr_sequence **out, mlxr_scheduler *s, const mlx
  * n - 1 forks. It shares the parent's blocks; the last, partly filled one is copied when one of them writes to it. Forked
  * while the parent waits or its prompt is read, it waits for that and takes its first token from the same row. Where the
  * device does not share blocks, or there is no room, it waits and is computed for itself. The answer counts from the
- * parent's prompt; what the parent's results have said is not said again. A parent that has ended, scores or gives
+ * parent's prompt; what the parent's results have said is not said again. Its grammar goes on from where the parent's is. A parent that has ended, scores or gives
  * hidden states is MLXR_E_INVALID_ARGUMENT. */
 typedef struct mlxr_fork_params {
     mlxr_sampling sampling;
@@ -163,6 +167,8 @@ typedef struct mlxr_sequence_stats {
 mlxr_sequence_stats mlxr_sequence_get_stats(const mlxr_sequence *sequence);
 /* Every token it has now, prompt included; borrowed until the next step. */
 const int32_t *mlxr_sequence_tokens(const mlxr_sequence *sequence, size_t *n);
+/* Whether the answer so far is a whole text of its grammar; true without one. */
+bool mlxr_sequence_may_end(const mlxr_sequence *sequence);
 /* Tokens whose keys and values are in the state. */
 size_t mlxr_sequence_n_cached(const mlxr_sequence *sequence);
 

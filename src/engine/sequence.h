@@ -2,6 +2,7 @@
 #ifndef MLXR_SEQUENCE_H
 #define MLXR_SEQUENCE_H
 
+#include "engine/grammar/grammar.h"
 #include "engine/kv_cache.h"
 #include "engine/scheduler.h"
 
@@ -28,6 +29,8 @@ struct mlxr_sequence {
     mlxr_sampling sampling;
     mlxr_sampler_state sampler_state;
     const uint32_t *dry_breakers;
+    mlxr_matcher *matcher;      /* where its answer is in its grammar; NULL: it may be anything */
+    mlxr_matcher *next_matcher; /* behind the token that was drawn, until that is taken */
     uint64_t seed;
     int32_t *eos_ids;
     size_t n_eos;
@@ -95,6 +98,7 @@ struct mlxr_scheduler {
     size_t cap_results, cap_states;
     mlxr_logprob *top;
     size_t cap_top;
+    uint32_t *mask; /* [MLXR_MASK_WORDS(V)]: what a grammar allows, with EOS */
 
     uint64_t n_steps, n_prompt_tokens, n_decode_tokens, n_hit_tokens, n_copied_blocks, n_preemptions;
     uint64_t device_ns, sampling_ns, own_ns;

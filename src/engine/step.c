@@ -366,7 +366,7 @@ static bool all_greedy(const mlxr_scheduler *s, const mlxr_batch *b)
 {
     for (size_t i = 0; i < b->n_rows; i++) {
         const mlxr_wanted *w = &s->wanted[i];
-        if (w->kind != MLXR_RESULT_TOKEN || w->sequence->logprobs ||
+        if (w->kind != MLXR_RESULT_TOKEN || w->sequence->logprobs || w->sequence->matcher ||
             !mlxr_sampling_is_argmax(&w->sequence->sampling))
             return false;
         for (const mlxr_sequence *q = s->first; q; q = q->next)
@@ -394,10 +394,41 @@ static void fail(mlxr_step_result *r, mlxr_sequence *q, mlxr_status st, const ch
     r->n_top = 0;
 }
 
-static mlxr_status draw(mlxr_scheduler *s, const mlxr_sequence *q, float *logits, mlxr_sampled *out,
+/* The ids that may come next for q: what its grammar allows, and EOS where the text is complete. NULL: all. */
+static mlxr_status allowed(const uint32_t **mask, mlxr_scheduler *s, mlxr_sequence *q, mlxr_error *err)
+{
+    const uint32_t *fits;
+    mlxr_status st;
+
+    *mask = NULL;
+    if (!q->matcher) return MLXR_OK;
+    if ((st = mlxr_matcher_mask(&fits, q->matcher, err)) != MLXR_OK) return st;
+    memcpy(s->mask, fits, MLXR_MASK_WORDS(s->program->vocab_size) * sizeof *s->mask);
+    *mask = s->mask;
+    for (size_t i = 0; i < q->n_eos && mlxr_matcher_may_end(q->matcher); i++)
+        if (q->eos_ids[i] >= 0 && (size_t)q->eos_ids[i] < s->program->vocab_size)
+            s->mask[q->eos_ids[i] / 32] |= (uint32_t)1 << q->eos_ids[i] % 32;
+    return MLXR_OK;
+}
+
+/* The grammar's place behind id, kept apart until q takes it. */
+static mlxr_status follow(mlxr_sequence *q, int32_t id, mlxr_error *err)
+{
+    mlxr_status st;
+
+    mlxr_matcher_free(q->next_matcher);
+    q->next_matcher = NULL;
+    if ((st = mlxr_matcher_clone(&q->next_matcher, q->matcher, err)) != MLXR_OK) return st;
+    return mlxr_matcher_accept(q->next_matcher, id, err);
+}
+
+static mlxr_status draw(mlxr_scheduler *s, mlxr_sequence *q, float *logits, mlxr_sampled *out,
                         mlxr_error *err)
 {
+    const uint32_t *mask;
+    mlxr_status st = allowed(&mask, s, q, err);
     const mlxr_draw d = {.logits = logits,
+                         .mask = mask,
                          .history = q->tokens,
                          .n_history = q->n_tokens,
                          .eos_ids = q->eos_ids,
@@ -406,7 +437,11 @@ static mlxr_status draw(mlxr_scheduler *s, const mlxr_sequence *q, float *logits
                          .seed = q->seed,
                          .i_token = q->n_generated,
                          .state = q->sampler_state};
-    return mlxr_sampler_sample(out, s->sampler, &q->sampling, &d, err);
+    if (st != MLXR_OK) return st;
+    st = mlxr_sampler_sample(out, s->sampler, &q->sampling, &d, err);
+    if (st == MLXR_E_INVALID_ARGUMENT && mask)
+        return mlxr_fail(err, st, "grammar: no token that vocabulary and logit_bias allow fits here");
+    return st;
 }
 
 static mlxr_status logprobs(mlxr_scheduler *s, mlxr_step_result *r, const mlxr_sequence *q, size_t *i_top,
@@ -440,12 +475,18 @@ static mlxr_status next_token(mlxr_scheduler *s, mlxr_sequence *q, const mlxr_ba
         r->reason = MLXR_DONE_LENGTH;
         return MLXR_OK;
     }
+    if (q->matcher && mlxr_matcher_must_end(q->matcher)) { /* there is nothing to say */
+        r->done = true;
+        r->reason = MLXR_DONE_STOP;
+        return MLXR_OK;
+    }
     if (!b->likeliest)
         st = draw(s, q, logits, &drawn, &why);
     else if ((drawn.id = s->likeliest[i]) < 0)
         st = mlxr_fail(&why, MLXR_E_DEVICE,
                        "scheduler: the logits after token %zu hold a NaN or nothing finite", q->n_tokens);
     if (st == MLXR_OK && q->logprobs) st = logprobs(s, r, q, i_top, logits, drawn.id, &why);
+    if (st == MLXR_OK && q->matcher && !is_eos(q, drawn.id)) st = follow(q, drawn.id, &why);
     if (st == MLXR_E_NOMEM) return mlxr_fail(err, st, "%s", why.message);
     if (st != MLXR_OK) {
         fail(r, q, st, why.message);
@@ -458,7 +499,11 @@ static mlxr_status next_token(mlxr_scheduler *s, mlxr_sequence *q, const mlxr_ba
         return MLXR_OK;
     }
     r->id = drawn.id;
-    if (q->n_left == 1 || (q->n_tokens + 1 >= s->context_length && q->overflow != MLXR_OVERFLOW_SHIFT)) {
+    if (q->matcher && mlxr_matcher_must_end(q->next_matcher)) {
+        r->done = true;
+        r->reason = MLXR_DONE_STOP;
+    } else if (q->n_left == 1 ||
+               (q->n_tokens + 1 >= s->context_length && q->overflow != MLXR_OVERFLOW_SHIFT)) {
         r->done = true;
         r->reason = MLXR_DONE_LENGTH;
     }
@@ -588,6 +633,11 @@ static void settle(mlxr_scheduler *s, const mlxr_step_result *r, mlxr_sampler_st
         if (!r->done && q->phase == MLXR_SEQUENCE_PREFILL) mlxr_sequence_enter(q, MLXR_SEQUENCE_DECODE);
         if (r->id >= 0) {
             q->tokens[q->n_tokens++] = r->id;
+            if (q->matcher) {
+                mlxr_matcher_free(q->matcher);
+                q->matcher = q->next_matcher;
+                q->next_matcher = NULL;
+            }
             q->n_generated++;
             q->stats.n_generated++;
             if (q->n_left != SIZE_MAX) q->n_left--;

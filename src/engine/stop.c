@@ -94,10 +94,24 @@ mlxr_status mlxr_stop_push(mlxr_stop *s, const char *text, size_t n, mlxr_buf *o
     return mlxr_buf_check(out, "stop strings", err);
 }
 
-mlxr_status mlxr_stop_finish(mlxr_stop *s, mlxr_buf *out, mlxr_error *err)
+mlxr_status mlxr_stop_flush(mlxr_stop *s, mlxr_buf *out, mlxr_error *err)
 {
     if (!s->done && s->held.len) mlxr_buf_append(out, s->held.data, s->held.len);
     s->held.len = 0;
-    s->done = true;
     return mlxr_buf_check(out, "stop strings", err);
+}
+
+bool mlxr_stop_has(const mlxr_stop *s, const char *text, size_t n)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->lengths[i] == n && memcmp(s->strings[i], text, n) == 0) return true;
+    return false;
+}
+
+mlxr_status mlxr_stop_finish(mlxr_stop *s, mlxr_buf *out, mlxr_error *err)
+{
+    mlxr_status st = mlxr_stop_flush(s, out, err);
+
+    s->done = true;
+    return st;
 }

@@ -15,6 +15,10 @@ void mlxr_stop_free(mlxr_stop *s);
  * text, the longest of those that start there), or -1. After a match nothing more is taken. */
 mlxr_status mlxr_stop_push(mlxr_stop *s, const char *text, size_t n, mlxr_buf *out, int *matched,
                            mlxr_error *err);
+/* What comes next is no text (a special token): appends what is held back, no stop string goes on behind it. */
+mlxr_status mlxr_stop_flush(mlxr_stop *s, mlxr_buf *out, mlxr_error *err);
+/* Whether one of the strings is this text. */
+bool mlxr_stop_has(const mlxr_stop *s, const char *text, size_t n);
 /* No more text comes: appends what is held back. */
 mlxr_status mlxr_stop_finish(mlxr_stop *s, mlxr_buf *out, mlxr_error *err);
 

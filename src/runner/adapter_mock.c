@@ -84,6 +84,19 @@ static mlxr_status user_text(char **out, const mlxr_request *request, mlxr_error
     return st;
 }
 
+/* Fixed words have no form. */
+static mlxr_status refuse_forms(const mlxr_request *r, mlxr_error *err)
+{
+    const char *what = r->format                                     ? "format"
+                       : r->grammar                                  ? "grammar"
+                       : r->regex                                    ? "regex"
+                       : r->tool_choice >= MLXR_TOOL_CHOICE_REQUIRED ? "tool_choice"
+                       : r->think > MLXR_THINK_OFF                   ? "think"
+                                                                     : NULL;
+
+    return what ? mlxr_fail(err, MLXR_E_UNSUPPORTED, "mock: %s works with a model alone", what) : MLXR_OK;
+}
+
 static mlxr_status mock_generate(void *context, const mlxr_request *request, const volatile int *cancel,
                                  mlxr_on_event on_event, void *ud, mlxr_stats *stats, mlxr_error *err)
 {
@@ -95,6 +108,7 @@ static mlxr_status mock_generate(void *context, const mlxr_request *request, con
     mlxr_status st;
 
     if ((st = mlxr_sampling_check(&request->sampling, 0, err)) != MLXR_OK) goto done;
+    if ((st = refuse_forms(request, err)) != MLXR_OK) goto done;
     if ((st = user_text(&prompt, request, err)) != MLXR_OK) goto done;
     n = strlen(prompt);
     for (size_t i = 0; (n_word = next_word(prompt + i, n - i)) > 0; i += n_word) stats->prompt_token_count++;
@@ -103,7 +117,7 @@ static mlxr_status mock_generate(void *context, const mlxr_request *request, con
         st = mlxr_fail_nomem(err, "mock adapter");
         goto done;
     }
-    if ((st = mlxr_answer_init(&answer, request, on_event, ud, err)) != MLXR_OK) goto done;
+    if ((st = mlxr_answer_init(&answer, request, NULL, on_event, ud, err)) != MLXR_OK) goto done;
     stats->prefill_ns = mlxr_now_ns() - start;
     stats->done_reason = MLXR_DONE_STOP;
     n = strlen(text);
@@ -119,7 +133,7 @@ static mlxr_status mock_generate(void *context, const mlxr_request *request, con
         }
         stats->generated_token_count++;
         st = mlxr_answer_push(&answer, (int32_t)(mlxr_hash_bytes(text + at, n_word, 0) & 0x7fff), text + at,
-                              n_word, err);
+                              n_word, false, err);
         if (st != MLXR_OK) goto done;
         at += n_word;
     }

@@ -307,6 +307,7 @@ static void engine_free(mlxr_engine *e)
 {
     if (!e) return;
     mlxr_device_close(e->device); /* only when its thread never began */
+    mlxr_structures_free(e->structures);
     mlxr_folder_clear(&e->folder);
     mlxr_hub_unref(e->hub);
     free(e->default_breakers);
@@ -346,6 +347,7 @@ mlxr_status mlxr_engine_open_on(mlxr_engine **out, const char *model_dir, mlxr_d
     }
     if ((st = mlxr_folder_open(&e->folder, model_dir, options->cache_dir, &options->log, err)) != MLXR_OK)
         goto done;
+    if ((st = mlxr_structures_create(&e->structures, &e->folder, err)) != MLXR_OK) goto done;
     device_options = (mlxr_device_options){.precision = options->precision,
                                            .kv_type = options->kv_type,
                                            .n_threads = options->n_threads > 0 ? (size_t)options->n_threads
@@ -466,7 +468,7 @@ mlxr_status mlxr_engine_render(char **out_text, size_t *out_n, const mlxr_engine
 mlxr_status mlxr_engine_encode(int32_t **out_ids, size_t *out_n, const mlxr_engine *e,
                                const mlxr_request *request, mlxr_error *err)
 {
-    return mlxr_prompt_encode(out_ids, out_n, e->folder.prompt, request, (int64_t)time(NULL), err);
+    return mlxr_prompt_encode(out_ids, out_n, NULL, e->folder.prompt, request, (int64_t)time(NULL), err);
 }
 
 /* ---- what DRY takes for the end of a repetition ---- */

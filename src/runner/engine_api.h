@@ -14,6 +14,7 @@
 
 #include "engine/scheduler.h"
 #include "runner/folder.h"
+#include "runner/structured.h"
 
 typedef struct engine_job engine_job;
 
@@ -37,6 +38,7 @@ typedef struct engine_hub {
 
 struct mlxr_engine {
     mlxr_folder folder;
+    mlxr_structures *structures;
     engine_hub *hub;
     pthread_t thread;
     bool has_thread;

@@ -34,12 +34,15 @@ struct mlxr_generation {
     int32_t *ids;
     mlxr_sampling sampling; /* its arrays are the generation's */
     uint32_t *breakers;     /* of its own, or NULL */
+    mlxr_structure structure;
+    const mlxr_tokenizer *tok; /* the engine's */
     mlxr_on_event on_event;
     void *ud;
     /* The engine's thread's. */
     choice *choices;
     size_t n_choices, n_ended;
-    mlxr_status failed; /* an event could not be made */
+    mlxr_status failed;  /* an event could not be made */
+    mlxr_masker *masker; /* of the structure's grammar, until the last choice has ended */
 
     pthread_mutex_t lock; /* guards what is below */
     pthread_cond_t told;  /* an event is there, a callback returned, it ended */
@@ -67,6 +70,7 @@ static void free_choices(mlxr_generation *g)
     free(g->choices);
     g->choices = NULL;
     g->n_choices = 0;
+    mlxr_structure_clear(&g->structure);
     mlxr_sampling_clear(&g->sampling);
     free(g->breakers);
     g->breakers = NULL;
@@ -101,22 +105,72 @@ static void generation_unref(mlxr_generation *g)
 
 /* ---- events ---- */
 
+/* Where copies of an event's strings go: NULL while their size is counted. */
+typedef struct copier {
+    char *to;
+    size_t n_bytes;
+    bool too_large;
+} copier;
+
+static void *copy_bytes(copier *c, const void *from, size_t n)
+{
+    char *to = c->to ? c->to + c->n_bytes : NULL;
+    size_t padded;
+
+    if (!mlxr_add_size(&padded, n, 15) || !mlxr_add_size(&c->n_bytes, c->n_bytes, padded & ~(size_t)15))
+        c->too_large = true;
+    if (to && n) memcpy(to, from, n);
+    return to;
+}
+
+static const char *copy_text(copier *c, const char *from, size_t n)
+{
+    return from ? copy_bytes(c, from, n + 1) : NULL;
+}
+
+static const mlxr_tool_call *copy_calls(copier *c, const mlxr_tool_call *from, size_t n)
+{
+    mlxr_tool_call *to = n ? copy_bytes(c, from, n * sizeof *from) : NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        const char *copies[] = {from[i].name, from[i].id, from[i].arguments, from[i].arguments_raw};
+        for (size_t k = 0; k < MLXR_COUNT(copies); k++)
+            copies[k] = copy_text(c, copies[k], copies[k] ? strlen(copies[k]) : 0);
+        if (!to) continue;
+        to[i].name = copies[0];
+        to[i].id = copies[1];
+        to[i].arguments = copies[2];
+        to[i].arguments_raw = copies[3];
+    }
+    return to;
+}
+
+/* Everything an event points at, but stats, behind each other; q NULL: only counts. */
+static void copy_event(copier *c, queued *q, const mlxr_event *ev)
+{
+    mlxr_event e = *ev;
+
+    e.top = ev->n_top ? copy_bytes(c, ev->top, ev->n_top * sizeof *ev->top) : NULL;
+    e.text = copy_text(c, ev->text, ev->n_text);
+    e.thinking = copy_text(c, ev->thinking, ev->n_thinking);
+    e.call = copy_calls(c, ev->call, ev->call != NULL);
+    e.calls = copy_calls(c, ev->calls, ev->n_calls);
+    e.warning = copy_text(c, ev->warning, ev->warning ? strlen(ev->warning) : 0);
+    if (q) q->event = e;
+}
+
 static queued *queue_copy(const mlxr_event *ev)
 {
-    size_t n_top = ev->n_top * sizeof *ev->top, n_text = ev->n_text + 1, n = sizeof(queued);
+    enum { HEAD = (sizeof(queued) + 15) / 16 * 16 };
+    copier c = {0};
+    size_t n;
     queued *q;
-    char *p;
 
-    if (!mlxr_add_size(&n, n, n_top) || !mlxr_add_size(&n, n, n_text) || !(q = malloc(n))) return NULL;
-    *q = (queued){.event = *ev};
-    p = (char *)(q + 1);
-    if (n_top) {
-        memcpy(p, ev->top, n_top);
-        q->event.top = (const mlxr_logprob *)(void *)p;
-    }
-    memcpy(p + n_top, ev->text, ev->n_text);
-    p[n_top + ev->n_text] = '\0';
-    q->event.text = p + n_top;
+    copy_event(&c, NULL, ev);
+    if (c.too_large || !mlxr_add_size(&n, HEAD, c.n_bytes) || !(q = malloc(n))) return NULL;
+    *q = (queued){0};
+    c = (copier){.to = (char *)q + HEAD};
+    copy_event(&c, q, ev);
     if (ev->stats) {
         q->stats = *ev->stats;
         q->event.stats = &q->stats;
@@ -217,11 +271,18 @@ static mlxr_status generation_start(engine_job *job, mlxr_engine *e, mlxr_error 
     mlxr_generation *g = generation_of(job);
     mlxr_status st;
 
+    if (g->structure.grammar) {
+        st = mlxr_structures_get_masker(&g->masker, e->structures, g->structure.grammar, err);
+        if (st == MLXR_OK) st = mlxr_matcher_create(&g->params.matcher, g->masker, err);
+        if (st != MLXR_OK) return st;
+    }
     for (size_t i = 0; i < g->n_choices; i++) {
         choice *c = &g->choices[i];
         if (i == 0) {
             g->params.ud = &c->row;
             st = mlxr_scheduler_add(&c->sequence, e->scheduler, &g->params, err);
+            if (st != MLXR_OK) mlxr_matcher_free(g->params.matcher);
+            g->params.matcher = NULL;
         } else {
             mlxr_fork_params fork = {.sampling = g->sampling, .seed = g->params.seed + i, .ud = &c->row};
             st = mlxr_scheduler_fork(&c->sequence, e->scheduler, g->choices[0].sequence, &fork, err);
@@ -229,6 +290,12 @@ static mlxr_status generation_start(engine_job *job, mlxr_engine *e, mlxr_error 
         if (st != MLXR_OK) return st;
     }
     return MLXR_OK;
+}
+
+/* A stop string that cuts a text short of what its grammar asks for leaves it as incomplete as a limit would. */
+static mlxr_done_reason cut_reason(const choice *c)
+{
+    return c->g->structure.grammar && !mlxr_sequence_may_end(c->sequence) ? MLXR_DONE_LENGTH : MLXR_DONE_STOP;
 }
 
 /* A choice's text is complete. */
@@ -243,7 +310,7 @@ static void finish(choice *c, mlxr_done_reason reason)
     if (!c->answer.stopped) {
         st = mlxr_detokenizer_finish(c->detok, &rest, &n_rest, NULL);
         if (st == MLXR_OK) st = mlxr_answer_push_rest(&c->answer, rest, n_rest, NULL);
-        if (st == MLXR_OK && c->answer.stopped) c->stats.done_reason = MLXR_DONE_STOP;
+        if (st == MLXR_OK && c->answer.stopped) c->stats.done_reason = cut_reason(c);
     }
     take_stats(c);
     if (st == MLXR_OK) st = mlxr_answer_finish(&c->answer, &c->stats, NULL);
@@ -268,16 +335,20 @@ static void generation_result(engine_job *job, engine_row *row, const mlxr_step_
         return;
     }
     if (r->id >= 0) {
+        bool special = g->structure.has_parts && mlxr_tokenizer_is_special(g->tok, r->id);
         c->stats.generated_token_count++;
         c->told = r;
-        st = mlxr_detokenizer_push(c->detok, r->id, &piece, &n_piece, &g->err);
-        if (st == MLXR_OK) st = mlxr_answer_push(&c->answer, r->id, piece, n_piece, &g->err);
+        if (special)
+            piece = mlxr_tokenizer_id_to_token(g->tok, r->id, &n_piece);
+        else
+            st = mlxr_detokenizer_push(c->detok, r->id, &piece, &n_piece, &g->err);
+        if (st == MLXR_OK) st = mlxr_answer_push(&c->answer, r->id, piece, n_piece, special, &g->err);
         c->told = NULL;
     }
     if (st != MLXR_OK)
         g->failed = st;
     else if (c->answer.stopped)
-        finish(c, MLXR_DONE_STOP);
+        finish(c, cut_reason(c));
     else if (r->done)
         finish(c, r->reason);
 }
@@ -320,6 +391,7 @@ static void generation_end(engine_job *job, mlxr_engine *e, mlxr_status st, cons
         n_generated += c->stats.generated_token_count;
         remove_sequence(c, e);
     }
+    if (g->masker) mlxr_structures_release_masker(e->structures, g->masker);
     stats.generated_token_count = n_generated;
     if (stats.prompt_token_count == 0) stats.prompt_token_count = g->params.n_ids;
     if (st == MLXR_E_CANCELLED) stats.done_reason = MLXR_DONE_CANCELLED;
@@ -431,10 +503,12 @@ mlxr_status mlxr_engine_submit(mlxr_generation **out, mlxr_engine *e, const mlxr
 {
     mlxr_generation *g;
     mlxr_sequence_params *p;
+    char *prompt = NULL;
     mlxr_status st;
 
     *out = NULL;
     if ((st = check(e, r, err)) != MLXR_OK) return st;
+    if ((st = mlxr_structure_check(e->structures, r, err)) != MLXR_OK) return st;
     if (!(g = generation_create(e, (size_t)r->n_choices))) return mlxr_fail_nomem(err, "engine: request");
     g->on_event = on_event;
     g->ud = ud;
@@ -452,22 +526,29 @@ mlxr_status mlxr_engine_submit(mlxr_generation **out, mlxr_engine *e, const mlxr
     p->sampling = g->sampling;
     if ((st = mlxr_engine_dry_breakers(&p->dry_breakers, &g->breakers, e, &r->sampling, err)) != MLXR_OK)
         goto done;
-    if ((st = mlxr_engine_encode(&g->ids, &p->n_ids, e, r, err)) != MLXR_OK) goto done;
+    st = mlxr_prompt_encode(&g->ids, &p->n_ids, &prompt, e->folder.prompt, r, (int64_t)time(NULL), err);
+    if (st != MLXR_OK) goto done;
     p->ids = g->ids;
     if ((st = check_prompt(e, p, err)) != MLXR_OK) goto done;
+    st = mlxr_structure_make(&g->structure, e->structures, r, prompt, prompt ? strlen(prompt) : 0, err);
+    if (st != MLXR_OK) goto done;
+    g->tok = e->folder.tok;
     for (size_t i = 0; i < g->n_choices; i++) {
         choice *c = &g->choices[i];
         c->row.job = &g->job;
         c->g = g;
         c->index = (int32_t)i;
         if ((st = mlxr_detokenizer_create(&c->detok, e->folder.tok, true, err)) != MLXR_OK) goto done;
-        if ((st = mlxr_answer_init(&c->answer, r, on_answer, c, err)) != MLXR_OK) goto done;
+        st = mlxr_answer_init(&c->answer, r, g->structure.has_parts ? &g->structure.parts : NULL, on_answer,
+                              c, err);
+        if (st != MLXR_OK) goto done;
     }
     g->n_refs = 2;
     *out = g; /* before it can end: a callback may look at where the caller keeps it */
     mlxr_engine_post(e, &g->job);
     g = NULL;
 done:
+    free(prompt);
     if (g) generation_destroy(g);
     return st;
 }

@@ -1,9 +1,11 @@
 /* prompt: see prompt.h. */
 #include "runner/prompt.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/json.h"
+#include "runner/prompt_tools.h"
 #include "text/chat_template.h"
 
 /* PromptBuilder.llama, in the two forms that Llama checkpoints were trained on. Which one a folder means is told by its
@@ -34,7 +36,19 @@ struct mlxr_prompt_builder {
     const mlxr_tokenizer *tok;
     mlxr_chat_template *chat;
     bool builtin;
+    const mlxr_answer_format *format, *tools_format; /* the latter as templates for tools show it */
+    pthread_mutex_t lock;                            /* guards the next two */
+    bool knows_capabilities[2];
+    mlxr_template_capabilities capabilities[2]; /* of the default template; of the one for tools */
 };
+
+static const char *source_of(const mlxr_prompt_builder *p, const char *name)
+{
+    for (size_t i = 0; i < mlxr_chat_template_count(p->chat); i++)
+        if (strcmp(mlxr_chat_template_name(p->chat, i), name) == 0)
+            return mlxr_chat_template_source(p->chat, i);
+    return NULL;
+}
 
 const char *mlxr_prompt_llama_source(const mlxr_tokenizer *tok)
 {
@@ -50,6 +64,10 @@ mlxr_status mlxr_prompt_builder_open(mlxr_prompt_builder **out, const char *dir,
 
     *out = NULL;
     if (!p) return mlxr_fail_nomem(err, "prompt");
+    if (pthread_mutex_init(&p->lock, NULL) != 0) {
+        free(p);
+        return mlxr_fail_nomem(err, "prompt");
+    }
     p->tok = tok;
     st = mlxr_chat_template_open(&p->chat, dir, err);
     if (st == MLXR_E_NOT_FOUND) {
@@ -57,6 +75,9 @@ mlxr_status mlxr_prompt_builder_open(mlxr_prompt_builder **out, const char *dir,
         st = mlxr_chat_template_open_with(&p->chat, dir, mlxr_prompt_llama_source(tok), err);
     }
     if (st == MLXR_OK) {
+        const char *for_tools = source_of(p, "tool_use");
+        p->format = mlxr_answer_format_detect(mlxr_prompt_template_source(p));
+        p->tools_format = for_tools ? mlxr_answer_format_detect(for_tools) : p->format;
         *out = p;
         p = NULL;
     }
@@ -68,6 +89,7 @@ void mlxr_prompt_builder_close(mlxr_prompt_builder *p)
 {
     if (!p) return;
     mlxr_chat_template_close(p->chat);
+    pthread_mutex_destroy(&p->lock);
     free(p);
 }
 
@@ -75,6 +97,99 @@ bool mlxr_prompt_builder_is_builtin(const mlxr_prompt_builder *p)
 {
     return p->builtin;
 }
+
+/* ---- what the template can ---- */
+
+static mlxr_status get_capabilities(mlxr_template_capabilities *out, mlxr_prompt_builder *p, bool for_tools,
+                                    mlxr_error *err)
+{
+    const char *name = for_tools && source_of(p, "tool_use") ? "tool_use" : NULL;
+    mlxr_status st = MLXR_OK;
+
+    pthread_mutex_lock(&p->lock);
+    if (!p->knows_capabilities[for_tools]) {
+        st = mlxr_chat_template_capabilities(&p->capabilities[for_tools], p->chat, name, err);
+        p->knows_capabilities[for_tools] = st == MLXR_OK;
+    }
+    *out = p->capabilities[for_tools];
+    pthread_mutex_unlock(&p->lock);
+    return st;
+}
+
+mlxr_status mlxr_prompt_capabilities(mlxr_template_capabilities *out, mlxr_prompt_builder *p, mlxr_error *err)
+{
+    return get_capabilities(out, p, false, err);
+}
+
+const mlxr_answer_format *mlxr_prompt_answer_format(const mlxr_prompt_builder *p)
+{
+    return p->format;
+}
+
+/* Whether the template that renders a conversation with tools does something with them. One that speaks of them, but not
+ * of those that were tried, is trusted. */
+static mlxr_status knows_tools(bool *out, mlxr_prompt_builder *p, mlxr_error *err)
+{
+    const char *source = source_of(p, "tool_use");
+    mlxr_template_capabilities can = {0};
+    mlxr_status st = MLXR_OK;
+
+    *out = strstr(source ? source : mlxr_prompt_template_source(p), "tools") != NULL;
+    if (!*out && (st = get_capabilities(&can, p, true, err)) == MLXR_OK) *out = can.tools == MLXR_CAN;
+    return st;
+}
+
+mlxr_status mlxr_prompt_tools_format(const mlxr_answer_format **out, mlxr_prompt_builder *p, mlxr_error *err)
+{
+    static const char written[] = "hermes"; /* by mlxr_messages_write_tools */
+    bool knows;
+    mlxr_status st = knows_tools(&knows, p, err);
+
+    *out = p->tools_format;
+    if (!knows || p->tools_format->style == MLXR_CALLS_NONE) *out = mlxr_answer_format_find(written);
+    return st;
+}
+
+bool mlxr_prompt_thinks(const mlxr_prompt_builder *p, const mlxr_answer_format *f)
+{
+    const char *source = mlxr_prompt_template_source(p);
+    const char *const signs[] = {f->think_open, f->think_close, "enable_thinking", "reasoning_effort"};
+
+    if (!f->think_open && !f->think_close) return false;
+    if (f->style == MLXR_CALLS_HARMONY) return true;
+    for (size_t i = 0; i < MLXR_COUNT(signs); i++)
+        if (signs[i] && strstr(source, signs[i])) return true;
+    return false;
+}
+
+/* "none" is an effort that some templates know. */
+static bool knows_no_effort(const mlxr_prompt_builder *p)
+{
+    const char *source = mlxr_prompt_template_source(p);
+    return strstr(source, "'none'") || strstr(source, "\"none\"");
+}
+
+bool mlxr_prompt_can_stop_thinking(const mlxr_prompt_builder *p, const mlxr_template_capabilities *can)
+{
+    return can->thinking_switch &&
+           (strcmp(can->thinking_switch, "reasoning_effort") != 0 || knows_no_effort(p));
+}
+
+/* The variables by which templates switch thinking; one that a template does not know does nothing. */
+static bool set_thinking(json_t *context, const mlxr_prompt_builder *p, mlxr_think think)
+{
+    static const char *const efforts[] = {
+        [MLXR_THINK_LOW] = "low", [MLXR_THINK_MEDIUM] = "medium", [MLXR_THINK_HIGH] = "high"};
+    bool on = think != MLXR_THINK_OFF;
+    const char *effort = think >= MLXR_THINK_LOW ? efforts[think] : !on && knows_no_effort(p) ? "none" : NULL;
+
+    if (think == MLXR_THINK_DEFAULT) return true;
+    return json_object_set_new(context, "enable_thinking", json_boolean(on)) == 0 &&
+           json_object_set_new(context, "thinking", json_boolean(on)) == 0 &&
+           (!effort || json_object_set_new(context, "reasoning_effort", json_string(effort)) == 0);
+}
+
+/* ---- the context ---- */
 
 static mlxr_status add_message(json_t *messages, const char *role, const char *content, mlxr_error *err)
 {
@@ -106,8 +221,30 @@ static mlxr_status alias_reasoning(const json_t *messages, mlxr_error *err)
     return MLXR_OK;
 }
 
+/* Tools, calls and answers in words, where the template would pass them over. */
+static mlxr_status write_tools(json_t **messages, json_t **tools, mlxr_prompt_builder *p, mlxr_error *err)
+{
+    mlxr_template_capabilities can;
+    json_t *written;
+    bool knows;
+    mlxr_status st;
+
+    if (!*tools && !mlxr_messages_have_calls(*messages)) return MLXR_OK;
+    if ((st = knows_tools(&knows, p, err)) != MLXR_OK) return st;
+    if (knows) return mlxr_messages_set_arguments(*messages, false, err);
+    if ((st = get_capabilities(&can, p, false, err)) != MLXR_OK) return st;
+    st = mlxr_messages_write_tools(&written, *messages, *tools, can.system == MLXR_CAN, err);
+    if (st != MLXR_OK) return st;
+    json_decref(*messages);
+    json_decref(*tools);
+    *messages = written;
+    *tools = NULL;
+    return MLXR_OK;
+}
+
 /* The template context of a request; *out is the caller's. */
-static mlxr_status request_context(json_t **out, const mlxr_request *request, mlxr_error *err)
+static mlxr_status request_context(json_t **out, mlxr_prompt_builder *p, const mlxr_request *request,
+                                   mlxr_error *err)
 {
     json_t *messages = NULL, *tools = NULL, *context = json_object();
     mlxr_status st = MLXR_OK;
@@ -131,8 +268,10 @@ static mlxr_status request_context(json_t **out, const mlxr_request *request, ml
         if (st == MLXR_OK && !json_is_array(tools))
             st = mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "prompt: tools are not a JSON list");
     }
+    if (st == MLXR_OK) st = write_tools(&messages, &tools, p, err);
     if (st == MLXR_OK && (json_object_set(context, "messages", messages) != 0 ||
                           (tools && json_object_set(context, "tools", tools) != 0) ||
+                          !set_thinking(context, p, request->think) ||
                           json_object_set_new(context, "add_generation_prompt", json_true()) != 0))
         st = mlxr_fail_nomem(err, "prompt");
     if (st == MLXR_OK) {
@@ -147,13 +286,11 @@ static mlxr_status request_context(json_t **out, const mlxr_request *request, ml
 
 const char *mlxr_prompt_template_source(const mlxr_prompt_builder *p)
 {
-    for (size_t i = 0; i < mlxr_chat_template_count(p->chat); i++)
-        if (strcmp(mlxr_chat_template_name(p->chat, i), "default") == 0)
-            return mlxr_chat_template_source(p->chat, i);
-    return mlxr_chat_template_source(p->chat, 0);
+    const char *source = source_of(p, "default");
+    return source ? source : mlxr_chat_template_source(p->chat, 0);
 }
 
-mlxr_status mlxr_prompt_render(char **out_text, size_t *out_n, const mlxr_prompt_builder *p,
+mlxr_status mlxr_prompt_render(char **out_text, size_t *out_n, mlxr_prompt_builder *p,
                                const mlxr_request *request, int64_t now, mlxr_error *err)
 {
     json_t *context = NULL;
@@ -169,13 +306,21 @@ mlxr_status mlxr_prompt_render(char **out_text, size_t *out_n, const mlxr_prompt
         *out_n = strlen(*out_text);
         return MLXR_OK;
     }
-    if ((st = request_context(&context, request, err)) == MLXR_OK)
+    if ((st = request_context(&context, p, request, err)) == MLXR_OK)
         st = mlxr_chat_template_render(out_text, out_n, p->chat, context, NULL, now, NULL, err);
+    if (st == MLXR_E_TEMPLATE && mlxr_messages_have_calls(json_object_get(context, "messages"))) {
+        /* Some templates write the arguments of a call as they are, and want text. */
+        mlxr_error first = err ? *err : (mlxr_error){0};
+        st = mlxr_messages_set_arguments(json_object_get(context, "messages"), true, err);
+        if (st == MLXR_OK)
+            st = mlxr_chat_template_render(out_text, out_n, p->chat, context, NULL, now, NULL, err);
+        if (st == MLXR_E_TEMPLATE && err) *err = first;
+    }
     json_decref(context);
     return st;
 }
 
-mlxr_status mlxr_prompt_encode(int32_t **out_ids, size_t *out_n, const mlxr_prompt_builder *p,
+mlxr_status mlxr_prompt_encode(int32_t **out_ids, size_t *out_n, char **out_text, mlxr_prompt_builder *p,
                                const mlxr_request *request, int64_t now, mlxr_error *err)
 {
     char *text = NULL;
@@ -184,6 +329,7 @@ mlxr_status mlxr_prompt_encode(int32_t **out_ids, size_t *out_n, const mlxr_prom
 
     *out_ids = NULL;
     *out_n = 0;
+    if (out_text) *out_text = NULL;
     if (request->prompt_ids) {
         *out_ids = mlxr_malloc_array(request->n_prompt_ids, sizeof **out_ids);
         if (!*out_ids) return mlxr_fail_nomem(err, "prompt");
@@ -193,6 +339,10 @@ mlxr_status mlxr_prompt_encode(int32_t **out_ids, size_t *out_n, const mlxr_prom
     }
     if ((st = mlxr_prompt_render(&text, &n, p, request, now, err)) == MLXR_OK)
         st = mlxr_tokenizer_encode(out_ids, out_n, p->tok, text, n, request->raw, err);
+    if (st == MLXR_OK && out_text) {
+        *out_text = text;
+        text = NULL;
+    }
     free(text);
     return st;
 }

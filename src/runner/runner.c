@@ -18,7 +18,8 @@ mlxr_runner_options mlxr_runner_options_default(void)
 
 mlxr_request mlxr_request_default(void)
 {
-    return (mlxr_request){.n_choices = 1, .max_tokens = -1, .sampling = mlxr_sampling_default()};
+    return (mlxr_request){
+        .n_choices = 1, .max_tokens = -1, .sampling = mlxr_sampling_default(), .parallel_tool_calls = true};
 }
 
 const char *mlxr_part_name(mlxr_part part)

@@ -8,6 +8,7 @@
 #define MLXR_RUNNER_H
 
 #include "base/base.h"
+#include "text/answers/answers.h"
 
 /* Called by one thread at a time; the strings of options are valid during load only. */
 typedef struct mlxr_adapter {
@@ -33,19 +34,33 @@ mlxr_status mlxr_runner_open_with(mlxr_runner **out, const mlxr_adapter *adapter
 
 /* ---- answer: sampled pieces of text to events ----
  *
- * Holds back what may become a stop string, cuts the text there, keeps the whole answer. init to {0}. */
+ *   text -> stop strings -> parts (thinking, content, calls) -> TOKEN, TOOL_CALL ... COMPLETED
+ *
+ * Holds back what may become a stop string or a marker, cuts the text at a stop string, keeps the whole answer. init to
+ * {0}. */
 typedef struct mlxr_answer {
     struct mlxr_stop *stop;
-    struct mlxr_buf piece, text;
+    mlxr_answer_parser *parser;     /* NULL: everything is content */
+    mlxr_buf piece, text, thinking; /* what is certain of the text at hand; all content, all thinking */
+    mlxr_tool_call *calls;          /* complete ones, their strings in arena */
+    size_t n_calls, cap_calls;
+    mlxr_arena arena;
+    const char *warning; /* the first, in arena */
     mlxr_on_event on_event;
     void *ud;
+    int32_t id;     /* of the token at hand, until an event has told it; then -1 */
+    mlxr_part part; /* of the last event */
+    mlxr_status failed;
     bool stopped; /* a stop string was found: nothing more is taken */
 } mlxr_answer;
 
-mlxr_status mlxr_answer_init(mlxr_answer *a, const mlxr_request *request, mlxr_on_event on_event, void *ud,
+/* parts: how the answer is told apart (its on_part and ud are not looked at); NULL: not. */
+mlxr_status mlxr_answer_init(mlxr_answer *a, const mlxr_request *request,
+                             const mlxr_answer_parser_options *parts, mlxr_on_event on_event, void *ud,
                              mlxr_error *err);
-/* One token's text; always one TOKEN event. */
-mlxr_status mlxr_answer_push(mlxr_answer *a, int32_t id, const char *text, size_t n, mlxr_error *err);
+/* One token's text; at least one TOKEN event. special: the text of a special token, which is no text of the answer. */
+mlxr_status mlxr_answer_push(mlxr_answer *a, int32_t id, const char *text, size_t n, bool special,
+                             mlxr_error *err);
 /* Text that belongs to no token of its own (what a detokenizer held back); an event only if there is any. */
 mlxr_status mlxr_answer_push_rest(mlxr_answer *a, const char *text, size_t n, mlxr_error *err);
 /* What was held back, then COMPLETED. stats is complete by now. */

@@ -1,4 +1,4 @@
-/* soak [SECONDS [SEED]]: random submissions, forks, cancellations, lost steps and evictions on schedulers with random limits, over
+/* soak [SECONDS [SEED]]: random submissions, grammars, forks, cancellations, lost steps and evictions on schedulers with random limits, over
  * the made device and over tiny models on the cpu. After every step all counts must agree; every text, score and
  * hidden state must be that of its prompt and seed alone; in the end nothing may be left. Prints its seed, and fails with
  * status 1. */
@@ -11,7 +11,7 @@
 
 enum { N_TEXTS = 12, N_SEEDS = 3, MOST_PROMPT = 140, MOST_NEW = 90, MOST_LIVE = 40, SOAK_CONTEXT = 160 };
 
-typedef enum kind { ANSWER, SHIFTED, SCORED, EMBEDDED, N_KINDS } kind;
+typedef enum kind { ANSWER, SHIFTED, FORMED, SCORED, EMBEDDED, N_KINDS } kind; /* FORMED: held to a grammar */
 
 /* What a text gives alone. */
 typedef struct alone {
@@ -28,6 +28,9 @@ typedef struct stage {
     mlxr_device *device;
     const mlxr_program *program;
     bool has_hidden;
+    mlxr_grammar *grammar;
+    mlxr_vocabulary *vocabulary;
+    mlxr_masker *masker;
     alone known[N_KINDS][N_TEXTS][N_SEEDS];
 } stage;
 
@@ -71,9 +74,30 @@ static size_t prompt_of(const stage *g, int32_t *ids, size_t i_text)
     return n;
 }
 
+/* Every token is one letter, some are two. */
+static void token_text(void *ud, int32_t id, mlxr_buf *out)
+{
+    (void)ud;
+    mlxr_buf_char(out, (char)('a' + id % 26));
+    if (id % 5 == 0) mlxr_buf_char(out, (char)('a' + id / 5 % 26));
+}
+
+static void make_grammar(stage *g)
+{
+    static const char gbnf[] = "root ::= part{3,40} \"y\"\n"
+                               "part ::= [a-h] [i-p]? | \"q\" part{0,60} \"r\" | [s-w]{1,200} \"x\"";
+    mlxr_vocabulary_params params = {.vocab_size = g->program->vocab_size, .bytes = token_text};
+    mlxr_error err;
+
+    must(g, mlxr_grammar_from_gbnf(&g->grammar, gbnf, sizeof gbnf - 1, "soak", NULL, &err), &err);
+    must(g, mlxr_vocabulary_create(&g->vocabulary, &params, &err), &err);
+    must(g, mlxr_masker_create(&g->masker, g->grammar, g->vocabulary, &err), &err);
+}
+
 static mlxr_sequence_params params_of(const stage *g, const live *j, int32_t *ids)
 {
     mlxr_sequence_params p = mlxr_sequence_params_default();
+    mlxr_error err;
 
     p.ids = ids;
     p.n_ids = prompt_of(g, ids, j->i_text);
@@ -88,6 +112,7 @@ static mlxr_sequence_params params_of(const stage *g, const live *j, int32_t *id
         p.score_prompt = true;
         p.n_top_logprobs = 2;
     }
+    if (j->kind == FORMED) must(g, mlxr_matcher_create(&p.matcher, g->masker, &err), &err);
     if (j->kind == EMBEDDED) p.hidden = j->i_seed ? MLXR_HIDDEN_ALL : MLXR_HIDDEN_LAST;
     return p;
 }
@@ -149,12 +174,14 @@ static void begin(stage *g, mlxr_scheduler *s, live *j)
                 .i_text = below(N_TEXTS),
                 .i_seed = below(N_SEEDS),
                 .n_new = 1 + below(MOST_NEW)};
+    if (j->kind == ANSWER && below(3) == 0) j->kind = FORMED;
     if (j->kind == EMBEDDED && !g->has_hidden) j->kind = ANSWER;
     p = params_of(g, j, ids);
     if (j->kind == SCORED || j->kind == EMBEDDED) p.max_tokens = (int64_t)(j->n_new = 0);
     if (j->kind == SHIFTED && below(2)) p.max_tokens = (int64_t)(j->n_new = MOST_NEW);
     p.ud = j;
     st = mlxr_scheduler_add(&j->seq, s, &p, &err);
+    if (st != MLXR_OK) mlxr_matcher_free(p.matcher);
     if (st == MLXR_E_BUSY)
         j->seq = NULL;
     else
@@ -192,7 +219,7 @@ static void take(stage *g, mlxr_scheduler *s, const mlxr_step_result *r, size_t 
             j->n_got++;
         }
         if (!r[i].done) continue;
-        if (j->kind == ANSWER || j->kind == SHIFTED) {
+        if (j->kind <= FORMED) {
             if (j->n_got != (j->n_new < a->n ? j->n_new : a->n)) die(g, "a text is of another length");
         } else if (j->digest != a->digest) {
             die(g, "scores or hidden states are not as they are alone");
@@ -265,10 +292,12 @@ static void episode(stage *g, uint64_t until_ns)
             mlxr_scheduler_remove(s, j->seq);
             j->seq = NULL;
             n_cancelled++;
-        } else if (what == 19 && j->seq && !other->seq && (j->kind == ANSWER || j->kind == SHIFTED)) {
+        } else if (what == 19 && j->seq && !other->seq && j->kind <= FORMED) {
             fork_one(g, s, other, j);
         } else if (what == 17 && below(100) == 0) {
             mlxr_scheduler_clear_cache(s);
+        } else if (what == 16 && below(100) == 0) {
+            mlxr_masker_trim(g->masker, 1000 * below(100));
         }
         step(g, s);
     }
@@ -322,12 +351,14 @@ static bool open_stage(stage *g, size_t i)
         g->device = &g->fake.base;
         g->program = &g->fake.program;
         g->has_hidden = true;
+        make_grammar(g);
         return true;
     }
     snprintf(path, sizeof path, "%s/tests/model/models/%s", MLXR_SOURCE_DIR, stages[i].model);
     must(g, mlxr_model_open(&g->model, path, &err), &err);
     g->program = mlxr_model_program(g->model);
     g->has_hidden = g->program->hidden != MLXR_NONE;
+    make_grammar(g);
     options.n_threads = stages[i].n_threads;
     must(g, mlxr_device_open(&g->device, "cpu", &options, &err), &err);
     return true;
@@ -337,6 +368,9 @@ static void close_stage(stage *g)
 {
     if (g->model) mlxr_device_close(g->device);
     mlxr_model_close(g->model);
+    mlxr_masker_free(g->masker);
+    mlxr_vocabulary_free(g->vocabulary);
+    mlxr_grammar_unref(g->grammar);
 }
 
 int main(int argc, char **argv)

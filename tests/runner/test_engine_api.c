@@ -79,6 +79,7 @@ static void take(struct seen *s, const mlxr_event *ev)
         assert_in_range(ev->n_text, 0, sizeof s->whole - 1);
         memcpy(s->whole, ev->text, ev->n_text + 1);
         break;
+    case MLXR_EVENT_TOOL_CALL: fail_msg("nobody asked for tools"); break;
     case MLXR_EVENT_FAILED:
         s->failed = ev->status;
         assert_int_not_equal(ev->status, MLXR_OK);

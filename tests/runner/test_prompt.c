@@ -48,7 +48,7 @@ static void expect(const mlxr_request *q, bool builtin, const char *want)
     assert_ok(mlxr_tokenizer_open(&tok, folder, &err), &err);
     assert_ok(mlxr_prompt_builder_open(&p, folder, tok, &err), &err);
     assert_int_equal(mlxr_prompt_builder_is_builtin(p), builtin);
-    assert_ok(mlxr_prompt_encode(&ids, &n, p, q, 0, &err), &err);
+    assert_ok(mlxr_prompt_encode(&ids, &n, NULL, p, q, 0, &err), &err);
     assert_ok(mlxr_tokenizer_decode(&text, &n_text, tok, ids, n, false, &err), &err);
     assert_string_equal(text, want);
     mlxr_free(ids);
@@ -124,6 +124,90 @@ static void the_folders_template_sees_tools_and_reasoning(void **state)
     expect(&q, false, "(f)(g)u:/;a:t/t;b:r/r;c:x/y;d:z/z;True");
 }
 
+static void a_template_without_tools_gets_them_in_words(void **state)
+{
+    mlxr_request q = mlxr_request_default();
+    (void)state;
+    put_tokenizer("<|system|>");
+    put("tokenizer_config.json",
+        "{\"chat_template\": \"{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}\"}");
+    q.tools_json = "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]";
+    q.messages_json = "[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"A\"},"
+                      "{\"role\":\"assistant\",\"content\":\"c\",\"tool_calls\":[{\"function\":{\"name\":"
+                      "\"f\",\"arguments\":"
+                      "\"{\\\"x\\\":1}\"}}]},"
+                      "{\"role\":\"tool\",\"content\":\"2\"},{\"role\":\"tool\",\"content\":[{\"type\":"
+                      "\"text\",\"text\":\"3\"}]}]";
+    expect(&q, false,
+           "system:S\n\nYou can call functions. Each line between the tags describes one as JSON:\n<tools>\n"
+           "{\"name\": \"f\"}\n</tools>\nTo call a function, answer with its name and arguments as JSON "
+           "between these "
+           "tags, once for each call:\n<tool_call>\n{\"name\": \"...\", \"arguments\": "
+           "{...}}\n</tool_call>\nWhat it "
+           "returns comes back between <tool_response> tags.;user:A;"
+           "assistant:c\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\":1}}\n</tool_call>;"
+           "user:<tool_response>\n2\n</tool_response>\n<tool_response>\n3\n</tool_response>;");
+    /* No system message there: before the first question. Without tools the calls are still written out. */
+    put("tokenizer_config.json", "{\"chat_template\": \"{% for m in messages %}{% if m.role == 'system' %}{{ "
+                                 "raise_exception('no') }}{% endif %}"
+                                 "{{ m.role }}:{{ m.content | length }};{% endfor %}\"}");
+    q.messages_json = "[{\"role\":\"user\",\"content\":\"A\"}]";
+    expect(&q, false, "user:328;");
+    q.tools_json = NULL;
+    q.messages_json = "[{\"role\":\"tool\",\"content\":\"2\"}]";
+    expect(&q, false, "user:34;");
+}
+
+static void arguments_of_calls_are_what_the_template_wants(void **state)
+{
+    static const char *const messages[] = {
+        "[{\"role\":\"a\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"x\":[1]}}}]}]",
+        "[{\"role\":\"a\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": "
+        "[1]}\"}}]}]",
+    };
+    mlxr_request q = mlxr_request_default();
+    (void)state;
+    put_tokenizer("<|system|>");
+    q.tools_json = "[{\"name\": \"f\"}]";
+    for (size_t i = 0; i < 2; i++) { /* an object, or text, whichever it was */
+        q.messages_json = messages[i];
+        put("tokenizer_config.json", "{\"chat_template\": \"{{ tools | length }}{% for m in messages %}{{ "
+                                     "m.tool_calls[0].function.arguments | tojson }}{% endfor %}\"}");
+        expect(&q, false, "1{\"x\": [1]}");
+        put("tokenizer_config.json",
+            "{\"chat_template\": \"{{ tools | length }}{% for m in messages %}{{ '>' + "
+            "m.tool_calls[0].function.arguments }}{% endfor %}\"}");
+        expect(&q, false, "1>{\"x\": [1]}");
+    }
+}
+
+static void thinking_is_switched_by_the_names_that_templates_know(void **state)
+{
+    static const struct {
+        mlxr_think think;
+        const char *want;
+    } cases[] = {{MLXR_THINK_DEFAULT, "--/"},
+                 {MLXR_THINK_OFF, "FalseFalse/"},
+                 {MLXR_THINK_ON, "TrueTrue/"},
+                 {MLXR_THINK_LOW, "TrueTrue/low"},
+                 {MLXR_THINK_MEDIUM, "TrueTrue/medium"},
+                 {MLXR_THINK_HIGH, "TrueTrue/high"}};
+    mlxr_request q = mlxr_request_default();
+    (void)state;
+    put_tokenizer("<|system|>");
+    q.prompt = "A";
+    for (size_t i = 0; i < MLXR_COUNT(cases); i++) {
+        put("tokenizer_config.json",
+            "{\"chat_template\": \"{{ enable_thinking if enable_thinking is defined else '-' }}"
+            "{{ thinking if thinking is defined else '-' }}/{{ reasoning_effort }}\"}");
+        q.think = cases[i].think;
+        expect(&q, false, cases[i].want);
+    }
+    put("tokenizer_config.json", "{\"chat_template\": \"{{ reasoning_effort or 'none' }}\"}");
+    q.think = MLXR_THINK_OFF;
+    expect(&q, false, "none");
+}
+
 static void what_is_no_message_is_refused(void **state)
 {
     static const struct {
@@ -150,7 +234,8 @@ static void what_is_no_message_is_refused(void **state)
         size_t n;
         q.messages_json = cases[i].messages;
         q.tools_json = cases[i].tools;
-        assert_fails(mlxr_prompt_encode(&ids, &n, p, &q, 0, &err), cases[i].status, cases[i].text, &err);
+        assert_fails(mlxr_prompt_encode(&ids, &n, NULL, p, &q, 0, &err), cases[i].status, cases[i].text,
+                     &err);
         assert_null(ids);
     }
     mlxr_prompt_builder_close(p);
@@ -162,6 +247,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder_without_a_template_gets_the_llama_prompt),
         cmocka_unit_test(the_folders_template_sees_tools_and_reasoning),
+        cmocka_unit_test(a_template_without_tools_gets_them_in_words),
+        cmocka_unit_test(arguments_of_calls_are_what_the_template_wants),
+        cmocka_unit_test(thinking_is_switched_by_the_names_that_templates_know),
         cmocka_unit_test(what_is_no_message_is_refused),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
