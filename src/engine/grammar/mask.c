@@ -149,8 +149,8 @@ static bool memo_init(mlxr_masker *k)
     m->count = mlxr_calloc_array(v->max_bytes + 1, sizeof *m->count);
     m->same = mlxr_calloc_array((size_t)k->g->n_dfas * GM_UNIVERSES, sizeof *m->same);
     m->compared = mlxr_calloc_array((size_t)k->g->n_dfas * GM_UNIVERSES, sizeof *m->compared);
-    if (m->same && m->compared && m->slots && m->table && m->bits && m->result && m->state && m->name &&
-        m->count)
+    if (m->same && m->compared && m->slots && m->table && m->bits && m->result && m->state && m->rows &&
+        m->name && m->count)
         return true;
     gm_memo_free(k);
     return false;
