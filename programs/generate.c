@@ -257,24 +257,30 @@ static void on_event(const mlxr_event *event, void *ud)
     if (o->write_errno || cli_interrupted()) mlxr_runner_cancel(o->runner);
 }
 
+void generate_show_end(mlxr_buf *out, struct shown *s)
+{
+    if (s->part == MLXR_PART_THINKING && s->terminal) mlxr_buf_str(out, "\033[0m");
+    s->part = MLXR_PART_CONTENT;
+}
+
 void generate_show(mlxr_buf *out, struct shown *s, const mlxr_event *ev)
 {
-    static const char faint[] = "\033[2m", plain[] = "\033[0m";
+    static const char faint[] = "\033[2m";
 
     if (ev->type == MLXR_EVENT_TOOL_CALL) {
+        generate_show_end(out, s);
         if (s->any) mlxr_buf_char(out, '\n');
         json_call(out, ev->call);
         s->any = true;
         s->part = MLXR_PART_TOOL_CALL;
         return;
     }
-    if (ev->type == MLXR_EVENT_COMPLETED && s->part == MLXR_PART_THINKING && s->terminal)
-        mlxr_buf_str(out, plain);
     if (ev->type != MLXR_EVENT_TOKEN || ev->n_text == 0 || ev->part == MLXR_PART_TOOL_CALL) return;
     if (ev->part == MLXR_PART_THINKING && !s->terminal) return;
     if (ev->part != s->part) {
-        if (s->part == MLXR_PART_THINKING && s->terminal) mlxr_buf_str(out, plain);
-        if (s->any) mlxr_buf_str(out, s->part == MLXR_PART_THINKING ? "\n\n" : "\n");
+        bool thought = s->part == MLXR_PART_THINKING;
+        generate_show_end(out, s);
+        if (s->any) mlxr_buf_str(out, thought ? "\n\n" : "\n");
         if (ev->part == MLXR_PART_THINKING) mlxr_buf_str(out, faint);
         s->part = ev->part;
     }
@@ -370,6 +376,9 @@ int generate_run(struct generate_options *g)
     st = whole_prompt(&prompt, g, &err);
     if (st == MLXR_OK) st = answer(g, &out, prompt, &stats, &err);
 
+    out.line.len = 0;
+    generate_show_end(&out.line, &out.shown);
+    write_out(&out, out.line.data, out.line.len);
     if (out.write_errno) {
         fprintf(stderr, "%s: cannot write the answer: %s\n", program, strerror(out.write_errno));
         code = CLI_EXIT_FAILED;

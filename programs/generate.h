@@ -50,6 +50,8 @@ struct shown {
     bool any;       /* something was shown */
 };
 void generate_show(mlxr_buf *out, struct shown *s, const mlxr_event *event);
+/* What ends it, however the answer ended: a terminal is not left faint. */
+void generate_show_end(mlxr_buf *out, struct shown *s);
 
 /* "[done] 12 tokens in 0.30 s (stop): prompt ..." */
 void generate_print_stats(FILE *to, const char *label, const mlxr_stats *s, const char *device);

@@ -129,6 +129,9 @@ static bool take_turn(struct chat *c, const char *text)
         }
     }
     if (!t.write_errno) {
+        t.line.len = 0;
+        generate_show_end(&t.line, &t.shown);
+        if (t.line.len) fwrite(t.line.data, 1, t.line.len, stdout);
         putchar('\n');
         if (lines_interactive(c->lines)) putchar('\n');
         if (fflush(stdout) != 0) t.write_errno = errno;

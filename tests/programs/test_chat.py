@@ -39,13 +39,13 @@ def check(name, ok, *what):
 class Terminal:
     """A program at a terminal of its own, as a shell would start it."""
 
-    def __init__(self, *args, home, term="xterm"):
+    def __init__(self, *args, home, term="xterm", command="chat"):
         self.seen = ""
         env = dict(os.environ, MLXR_HOME=home, HOME=home, TERM=term, LC_ALL="C.UTF-8")
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.execve(MLXCTL, ["mlxctl", "chat", *args], env)
+            os.execve(MLXCTL, ["mlxctl", command, *args], env)
         self.at = 0
 
     def read(self, seconds):
@@ -280,11 +280,48 @@ def piped_tests(home):
     check("or cut", code == 0, code, out, err)
 
 
+def thinking_tests(home):
+    """A model whose template opens the thinking block: faint on a terminal, and never left so."""
+    model = Path(home) / "thinker"
+    model.mkdir()
+    for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"]:
+        (model / name).symlink_to((Path(TINY) / name).resolve())
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>{% endif %}"
+    (model / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>", "chat_template": template}))
+    endless = ["--max-tokens", "-1", "--min-tokens", "1000000", "--overflow", "shift", "--temperature", "1", "--seed", "1"]
+
+    out = subprocess.run([MLXCTL, "run", str(model), "hi", "--max-tokens", "5", "--ignore-eos"], capture_output=True,
+                         stdin=subprocess.DEVNULL, timeout=TIMEOUT, check=False)
+    check("thinking is left out of a pipe", (out.returncode, out.stdout) == (0, b"\n"), out)
+
+    def plain_again(t):
+        return "\x1b[2m" in t.seen and t.seen.rfind("\x1b[0m") > t.seen.rfind("\x1b[2m")
+
+    t = Terminal(str(model), "hi", "--max-tokens", "5", "--ignore-eos", home=home, command="run")
+    check("thinking is faint", t.end() == 0 and plain_again(t), t.seen)
+    for command, args in [("run", ["hi"]), ("chat", [])]:
+        t = Terminal(str(model), *args, *endless, home=home, command=command)
+        if command == "chat":
+            t.wait_for(">>> ")
+            t.send("hi\r")
+        limit = time.monotonic() + TIMEOUT
+        while "\x1b[2m" not in t.seen and time.monotonic() < limit:
+            t.read(0.2)
+        t.send("\x03")
+        if command == "chat":
+            t.wait_for(">>> ")
+            t.send("\x04")
+        code = t.end()
+        check(f"Ctrl-C within thinking, {command}", code == (130 if command == "run" else 0) and plain_again(t), code, t.seen)
+
+
 def main():
     with tempfile.TemporaryDirectory() as home:
         piped_tests(home)
     with tempfile.TemporaryDirectory() as home:
         terminal_tests(home)
+    with tempfile.TemporaryDirectory() as home:
+        thinking_tests(home)
     print(f"{passed} passed, {len(failed)} failed")
     sys.exit(1 if failed else 0)
 
