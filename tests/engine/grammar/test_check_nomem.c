@@ -1,35 +1,9 @@
 /* Values and their check with every allocation failing in turn: MLXR_E_NOMEM, nothing leaked (LeakSanitizer sees it in the asan
  * build), and never a wrong verdict; what a failure says may be told less exactly. */
+#include "nomem.h"
 #include "test.h"
 
 #include "engine/grammar/schema.h"
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-
-static size_t n_calls, fail_at = SIZE_MAX; /* the allocation that fails; those after it succeed again */
-
-static bool fails(void)
-{
-    return ++n_calls == fail_at;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
 
 static mlxr_error err;
 

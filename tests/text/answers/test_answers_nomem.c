@@ -8,34 +8,8 @@
 #include <cmocka.h>
 
 #include "base/base.h"
+#include "nomem.h"
 #include "text/answers/answers.h"
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-
-static size_t n_calls, fail_at = SIZE_MAX; /* the allocation that fails; those after it succeed again */
-
-static bool fails(void)
-{
-    return ++n_calls == fail_at;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails() ? NULL : __real_calloc(n, size);
-}
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
 
 /* Adds up what comes, without memory of its own. */
 static void add_up(const mlxr_part_event *e, void *ud)
