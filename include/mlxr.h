@@ -1,7 +1,8 @@
 /* mlxr: local language models from MLX / Hugging Face folders.
  *
  * The one public header of libmlxr. It has, from the bottom up: status and errors, logging, the
- * tokenizer, chat templates, the engine that answers many requests at once, and the runner, which answers one.
+ * tokenizer, chat templates, the engine that answers many requests at once, the runner, which answers one, and the store of
+ * models.
  *
  * Rules that hold for every call:
  * - A call that can fail returns an mlxr_status; MLXR_OK is 0. `err` may be NULL; when it is not, a
@@ -47,7 +48,11 @@ extern "C" {
     X(E_LIMIT, "a limit on size, depth or steps was reached")                                   \
     X(E_DEVICE, "a device failed or is not there")                                              \
     X(E_BUSY, "the object is in use")                                                           \
-    X(E_INTERNAL, "a mistake in mlxr itself")
+    X(E_INTERNAL, "a mistake in mlxr itself")                                                   \
+    X(E_CORRUPT, "content is not what its digest says")                                         \
+    X(E_DENIED, "access was refused, by a server or by the file system")                        \
+    X(E_NETWORK, "a server could not be reached, or did not answer as it should")               \
+    X(E_NO_SPACE, "the disk is full, or a quota is")
 
 typedef enum mlxr_status {
 #define MLXR_STATUS_ENUM(name, text) MLXR_##name,
@@ -616,6 +621,166 @@ MLXR_API mlxr_engine *mlxr_runner_engine(mlxr_runner *runner);
  * MLXR_E_MODEL_PATH_MISSING, naming the id and the file. */
 MLXR_API mlxr_status mlxr_model_path_resolve(char **out_path, const char *json_file, const char *model_id,
                                              const char *home, mlxr_error *err);
+
+/* ---- store ------------------------------------------------------------------------------------ */
+
+/* Models in a folder of their own: files by their SHA-256 (two models share what they have in common), an OCI image manifest
+ * a model, names "[host/][namespace/]name[:tag]". docs/store.md has the layout. Whatever happens to a process or the machine, a
+ * name stands for a whole model or for none.
+ *
+ * Any number of threads may use one mlxr_store, and any number of processes one folder. Names are found without regard to
+ * the case of letters. NAME below is a name, or "sha256:" with at least 8 digits of a model's digest. */
+typedef struct mlxr_store mlxr_store;
+
+/* Fill it with mlxr_store_options_default first. */
+typedef struct mlxr_store_options {
+    uint64_t
+        quota_bytes; /* most bytes of files; 0 (default): what the store's config.json says, else no limit */
+    int64_t grace_seconds; /* how long mlxr_store_gc leaves files that no model has; default 3600 */
+    mlxr_log log;
+    /* For tests of what a crash or a full disk leaves: called before each change of the file system with its kind ("write",
+     * "rename", ...) and path; what is not 0 is the errno it then fails with. NULL (default): nothing is asked. */
+    int (*fault)(const char *kind, const char *path, void *ud);
+    void *fault_ud;
+} mlxr_store_options;
+MLXR_API mlxr_store_options mlxr_store_options_default(void);
+
+/* root is made when the first thing is put into it; a store that is only read needs no permission to write. Strings are
+ * copied. */
+MLXR_API mlxr_status mlxr_store_open(mlxr_store **out, const char *root, const mlxr_store_options *options,
+                                     mlxr_error *err);
+MLXR_API void mlxr_store_close(mlxr_store *store);
+
+/* How far a long call is. */
+typedef struct mlxr_store_step {
+    const char *
+        what; /* "hashing", "copying", "linking", "converting", "pulling", "pushing", "verifying", "exporting" */
+    const char *item;             /* file of the model; NULL: the whole */
+    uint64_t done, total;         /* bytes of the item */
+    uint64_t done_all, total_all; /* bytes of all that this call does; 0 of 0: not known yet */
+} mlxr_store_step;
+
+/* What long calls take beside their own options; NULL is fine. */
+typedef struct mlxr_store_job {
+    /* One call at a time, on the caller's thread or on one of the library's; at most some 20 a second and the last of each
+     * item. May be NULL. It must not call the store. */
+    void (*on_step)(const mlxr_store_step *step, void *ud);
+    void *ud;
+    const volatile int *cancel; /* not 0: the call ends with MLXR_E_CANCELLED; NULL: it cannot be stopped */
+} mlxr_store_job;
+
+typedef struct mlxr_store_entry {
+    char *name;         /* as people write it: "llama:latest", "mlx-community/Qwen3-4B-4bit:latest" */
+    char *digest;       /* of the manifest: "sha256:<64 hex>" */
+    char *family;       /* model_type of config.json */
+    char *quantization; /* "4-bit, groups of 64", "mxfp4", "bf16" */
+    uint64_t n_parameters;
+    uint64_t size_bytes;      /* of all its files */
+    uint64_t shared_bytes;    /* of them: also in other models of the store */
+    uint64_t linked_bytes;    /* of them: lying outside the store (mlxr_store_import_options.link) */
+    int64_t modified_seconds; /* since 1970 */
+    char *broken;             /* NULL; else why it cannot be used ("model.safetensors is missing") */
+} mlxr_store_entry;
+/* By name; shared_bytes are counted over all models of the store. *out: mlxr_store_entries_free it. A manifest that cannot be
+ * read is an entry with `broken`. */
+MLXR_API mlxr_status mlxr_store_list(mlxr_store_entry **out, size_t *out_n, mlxr_store *store,
+                                     mlxr_error *err);
+MLXR_API void mlxr_store_entries_free(mlxr_store_entry *entries, size_t n);
+
+/* A folder with the model's files under their own names, for everything that takes a model folder; made when it is not there
+ * yet (it holds links alone). Sizes are checked against the manifest each time, and of files outside the store that they
+ * have not changed since. *out_path: free it with mlxr_free. Unknown: MLXR_E_NOT_FOUND; parts missing or changed:
+ * MLXR_E_CORRUPT, naming file and remedy. */
+MLXR_API mlxr_status mlxr_store_model_path(char **out_path, mlxr_store *store, const char *name,
+                                           mlxr_error *err);
+
+/* Fill it with mlxr_store_import_options_default first. */
+typedef struct mlxr_store_import_options {
+    bool link; /* weights stay where they are, and the model ends when they change or go; default false */
+    bool copy; /* never hard links: the store's files are its own; default false */
+    bool
+        requantize; /* GGUF: types that no MLX form holds exactly are quantized anew; default false: refused */
+} mlxr_store_import_options;
+MLXR_API mlxr_store_import_options mlxr_store_import_options_default(void);
+/* path: a model folder, a GGUF file, or an OCI image layout (a folder). Reflinks where the file system can, else hard links
+ * where it can, else copies. An older model of that name is replaced. *out_digest: free it with mlxr_free; may be NULL. */
+MLXR_API mlxr_status mlxr_store_import(char **out_digest, mlxr_store *store, const char *path,
+                                       const char *name, const mlxr_store_import_options *options,
+                                       const mlxr_store_job *job, mlxr_error *err);
+/* Writes the model's files to dir, which is made and must be empty; oci_layout: as an OCI image layout, which other tools
+ * read too. */
+MLXR_API mlxr_status mlxr_store_export(mlxr_store *store, const char *name, const char *dir, bool oci_layout,
+                                       const mlxr_store_job *job, mlxr_error *err);
+
+/* Takes the name away, and the files that no other model has. *out_freed (may be NULL): their bytes. */
+MLXR_API mlxr_status mlxr_store_remove(mlxr_store *store, const char *name, uint64_t *out_freed,
+                                       mlxr_error *err);
+MLXR_API mlxr_status mlxr_store_copy(mlxr_store *store, const char *from, const char *to, mlxr_error *err);
+
+typedef struct mlxr_store_gc_result {
+    size_t n_files;
+    uint64_t freed_bytes;
+    size_t n_kept; /* younger than grace_seconds, or wanted by a call of some process that runs now */
+} mlxr_store_gc_result;
+/* Removes files that no model has and what dead processes left. */
+MLXR_API mlxr_status mlxr_store_gc(mlxr_store_gc_result *out, mlxr_store *store, const mlxr_store_job *job,
+                                   mlxr_error *err);
+
+/* Where models come from and go to. Fill it with mlxr_remote_options_default first. */
+typedef struct mlxr_remote_options {
+    const char *hub_endpoint; /* of Hugging Face's protocol; default "https://huggingface.co" */
+    const char *hub_token;    /* NULL (default): none */
+    const char *revision; /* hub: branch, tag or commit; NULL (default): the name's tag, "latest" is "main" */
+    const char *file;     /* hub: this GGUF file of the repository; NULL (default): its safetensors */
+    const char *user, *password;   /* OCI registry; NULL (default): auth_files */
+    const char *const *auth_files; /* as docker's config.json, the first that knows the host counts */
+    size_t n_auth_files;
+    bool insecure; /* plain HTTP, TLS without checking; loopback hosts are always tried without TLS too */
+    uint32_t n_parallel; /* connections at a time; default 4 */
+    uint32_t n_tries;    /* of a request that fails for a moment's reason; default 6, with growing pauses */
+    uint32_t stall_seconds; /* a connection that brings nothing for so long is given up; default 30 */
+} mlxr_remote_options;
+MLXR_API mlxr_remote_options mlxr_remote_options_default(void);
+
+typedef struct mlxr_transfer {
+    char digest[72];        /* of the manifest */
+    uint64_t total_bytes;   /* of the model's files */
+    uint64_t moved_bytes;   /* over the network, in this call */
+    uint64_t present_bytes; /* were on this side, or that, already */
+} mlxr_transfer;
+/* from: "[hf.co/]org/repo[:revision]", or "host/repository[:tag]" of an OCI registry (the first part has a dot or a colon, or is
+ * "localhost"). name: what it is called here; NULL: the same. What was fetched before, by a call that was killed too,
+ * is not fetched again; two calls for one file share the work. Every file is checked by its digest. out may be NULL. */
+MLXR_API mlxr_status mlxr_store_pull(mlxr_transfer *out, mlxr_store *store, const char *from,
+                                     const char *name, const mlxr_remote_options *options,
+                                     const mlxr_store_job *job, mlxr_error *err);
+/* To an OCI registry; to NULL: by the model's own name. Files the registry has are not sent. */
+MLXR_API mlxr_status mlxr_store_push(mlxr_transfer *out, mlxr_store *store, const char *name, const char *to,
+                                     const mlxr_remote_options *options, const mlxr_store_job *job,
+                                     mlxr_error *err);
+
+/* Fill it with mlxr_store_verify_options_default first. */
+typedef struct mlxr_store_verify_options {
+    bool deep;   /* read every byte; else sizes, headers and offsets; default false */
+    bool repair; /* what is bad is fetched again from where the model came from; default false */
+    const mlxr_remote_options *remote; /* for repair; NULL (default): the defaults */
+    /* Each finding as it is made: model, file and tensor (NULL: of the file, or not known) and what is wrong in one line.
+     * repaired: it was, and the model is whole in this. On the calling thread. May be NULL. */
+    void (*on_finding)(const char *name, const char *file, const char *tensor, const char *text,
+                       bool repaired, void *ud);
+    void *ud;
+} mlxr_store_verify_options;
+MLXR_API mlxr_store_verify_options mlxr_store_verify_options_default(void);
+typedef struct mlxr_store_verify_result {
+    size_t n_models, n_files; /* looked at; a file of two models counts once */
+    uint64_t read_bytes, fetched_bytes;
+    size_t n_bad, n_repaired; /* findings */
+} mlxr_store_verify_result;
+/* names NULL: every model. Findings are no failure of the call. */
+MLXR_API mlxr_status mlxr_store_verify(mlxr_store_verify_result *out, mlxr_store *store,
+                                       const char *const *names, size_t n_names,
+                                       const mlxr_store_verify_options *options, const mlxr_store_job *job,
+                                       mlxr_error *err);
 
 #ifdef __cplusplus
 }

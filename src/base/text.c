@@ -1,5 +1,4 @@
 /* UTF-8, half-precision rounding, clock and digest. */
-#include <openssl/evp.h>
 #include <time.h>
 
 #include "base/base.h"
@@ -133,20 +132,4 @@ uint64_t mlxr_now_ns(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-mlxr_status mlxr_sha256_hex(char out[65], const void *data, size_t n, mlxr_error *err)
-{
-    static const char hex[] = "0123456789abcdef";
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned int n_digest = 0;
-
-    if (!EVP_Digest(data, n, digest, &n_digest, EVP_sha256(), NULL) || n_digest != 32)
-        return mlxr_fail(err, MLXR_E_INTERNAL, "sha256: libcrypto failed");
-    for (size_t i = 0; i < 32; i++) {
-        out[2 * i] = hex[digest[i] >> 4];
-        out[2 * i + 1] = hex[digest[i] & 15];
-    }
-    out[64] = '\0';
-    return MLXR_OK;
 }
