@@ -309,7 +309,8 @@ static void on_signal(int sig)
 
 void cli_on_interrupt(void (*fn)(void *ud), void *ud)
 {
-    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    /* A write to a terminal that takes nothing just then goes on afterwards, so that the answer's end is written too. */
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
 
     interrupt_fn = fn;
     interrupt_ud = ud;
