@@ -9,11 +9,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static mlxr_status status_of(int errno_value)
+{
+    switch (errno_value) {
+    case ENOENT:
+    case ENOTDIR: return MLXR_E_NOT_FOUND;
+    case ENOMEM: return MLXR_E_NOMEM;
+    case ENOSPC:
+    case EDQUOT: return MLXR_E_NO_SPACE;
+    default: return MLXR_E_IO;
+    }
+}
+
 static mlxr_status fail_errno(mlxr_error *err, const char *path, const char *doing)
 {
     int e = errno;
-    mlxr_status st = e == ENOENT || e == ENOTDIR ? MLXR_E_NOT_FOUND : e == ENOMEM ? MLXR_E_NOMEM : MLXR_E_IO;
-    return mlxr_fail(err, st, "%s: cannot %s: %s", path, doing, strerror(e));
+    return mlxr_fail(err, status_of(e), "%s: cannot %s: %s", path, doing, strerror(e));
 }
 
 /* Opens a regular file; anything else (a folder, a pipe that would block) is refused by name. */

@@ -46,15 +46,17 @@ typedef struct mlxr_manifest {
     mlxr_layer config;
     mlxr_layer *layers;
     size_t n_layers;
-    json_t *annotations; /* an object, or NULL */
+    json_t *annotations; /* an object of texts, or NULL */
+    uint64_t n_bytes;    /* of config and layers, each digest once */
     char *text;          /* the bytes it was read from, or that it is written as */
     size_t n_text;
     char digest[72]; /* of text */
 } mlxr_manifest;
 
-/* what: how messages call it. Refused, by name: other schema versions and media types, digests that are none, sizes below 0
- * or in sum over 2^62, layers without a title, titles that lead out of the folder ("..", "/", "\", NUL, empty parts, over
- * 1024 bytes), that are twice there (also when only the case differs), or one of which is the folder of another. */
+/* what: how messages call it. Refused, by name: other schema versions and media types, digests that are none, or that are there with two
+ * sizes, sizes below 0 or in sum over 2^62, layers without a title, titles that lead out of the folder ("..", "/", "\", NUL, empty parts, over
+ * 1024 bytes), that are twice there (also when only the case differs), or one of which is the folder of another. MLXR_E_UNSUPPORTED: a manifest of OCI,
+ * but of something else than a model. */
 mlxr_status mlxr_manifest_parse(mlxr_manifest *out, const char *text, size_t n, const char *what,
                                 mlxr_error *err);
 /* The bytes for config and layers (which are copied, and sorted by path), then parsed as above. annotations may be NULL. */
@@ -66,14 +68,14 @@ const mlxr_layer *mlxr_manifest_find(const mlxr_manifest *m, const char *path); 
 uint64_t mlxr_manifest_bytes(const mlxr_manifest *m);
 void mlxr_layers_free(mlxr_layer *layers, size_t n);
 
-/* What a model is, as its config blob has it: {"mlxr": 1, "family", "architectures", "quantization": {"mode", "bits",
- * "group_size"} | absent, "dtype", "parameters", "context_length", "source": {...}}. */
+/* What a model is, as its config blob has it: {"mlxr": 1, "family", "quantization", "dtype", "parameters", "context_length", "source", "base"};
+ * what is not known is absent there, and NULL or 0 here. Texts have no control characters. */
 typedef struct mlxr_description {
     char *family, *quantization; /* as in mlxr_store_entry */
     char *dtype;                 /* of the weights that are not quantized: "bf16" */
     uint64_t n_parameters, context_length;
-    char *
-        source; /* where it was pulled from ("huggingface.co/org/repo@<commit>", "ghcr.io/org/x:tag"); NULL: nowhere */
+    /* Where it was pulled from ("huggingface.co/org/repo@<commit>", "ghcr.io/org/x:tag"); NULL: nowhere. */
+    char *source;
     char *base; /* of a model made from another: digest of its manifest, or NULL */
 } mlxr_description;
 mlxr_status mlxr_description_parse(mlxr_description *out, const char *text, size_t n, const char *what,

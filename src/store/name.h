@@ -8,8 +8,9 @@
  *   mlx-community/Qwen3-4B-4bit    huggingface.co / mlx-community / Qwen3-4B-4bit : latest
  *   localhost:5000/team/x/llama:8b localhost:5000 / team/x / llama : 8b
  *
- * Parts of names: a letter, digit or "_", then those and "-", "."; at most 128 bytes each, hosts 255 with a port. No part is "." or
- * "..". A tag of a hub may also be a revision with these letters. */
+ * Parts of names: a letter, digit or "_", then those and "-", "."; at most 128 bytes each; hosts with their port and namespaces as a whole
+ * 255, since each is one folder of the store. Hosts (an IPv6 address stands in brackets) are kept in lower case. No name reads like a digest:
+ * "sha256:" with 8 hex digits or more. */
 #ifndef MLXR_STORE_NAME_H
 #define MLXR_STORE_NAME_H
 
@@ -19,6 +20,7 @@
 #define MLXR_NAME_NAMESPACE "library"
 #define MLXR_NAME_TAG       "latest"
 
+/* Zeros after each text, so that memcmp tells whether two are spelled alike. */
 typedef struct mlxr_name {
     char host[256], namespace_[516], name[129], tag[129]; /* namespace_: "" or parts with "/" between them */
 } mlxr_name;

@@ -2,17 +2,20 @@
  *
  *   <root>/blobs/sha256/<hex>            a file's bytes; or a symbolic link to a file outside (import --link)
  *   <root>/links/sha256/<hex>            of such a link: JSON {"path", "size", "mtime_ns"}
- *   <root>/sums/sha256/<hex>             states of SHA-256 every 4 MiB (sums.c), which may be missing
+ *   <root>/sums/sha256/<hex>             states of SHA-256 on its way (sums.c), which may be missing
+ *   <root>/sums/manifests/<hex>          digests of the manifest a name was given (recall.c)
  *   <root>/manifests/<host>/<namespace>/<name>/<tag>   the manifest's bytes; there lies what makes a model exist
  *   <root>/views/<hex of the manifest>/  a folder with links to the blobs under the files' names
  *   <root>/sessions/<id>/                of each call that adds something, see below
  *   <root>/partial/<hex>[.state]         downloads that are not whole yet (download.c)
+ *   <root>/uploads/<hex>.json, .lock     uploads that are not whole yet (upload.c)
  *   <root>/lock                          flock: shared to add, exclusive to remove
  *   <root>/config.json                   {"quota_bytes": N}
  *   <root>/cache/, <root>/logs/          not the store's
  *
- * A blob is written within a session's folder, hashed, synced and renamed to its place; a manifest is written, synced, renamed and
- * its folder synced after all of its blobs are. So whatever stops a process, what a manifest names was there before it.
+ * A blob is written within a session's folder, hashed, synced and renamed to its place; a manifest is written and synced, then the
+ * folders of blobs are, then it is renamed and the folders above it are synced. So whatever stops a process or the machine, what a
+ * manifest names was there before it.
  *
  * Sessions keep what is added from being removed before its manifest is there, without clocks: a session's folder has a file
  * `lock`, which its process holds (flock), and an empty file for each digest it wants. Who removes blobs holds <root>/lock alone,
@@ -63,13 +66,18 @@ const char *mlxr_session_dir(const mlxr_session *s);
 mlxr_store *mlxr_session_store(const mlxr_session *s);
 void mlxr_session_end(mlxr_session *s); /* removes its folder; NULL is fine */
 
+/* A new path in it for a temporary file; free it. NULL when out of memory. */
+char *mlxr_session_temp(mlxr_session *s);
+/* Copies that the session makes are told to it, and stopped by it; borrowed until end. NULL: no more. */
+void mlxr_session_set_pace(mlxr_session *s, mlxr_store_pace *pace);
+
 /* Writes the digest down, so that nobody removes the blob until end. *present: it is there, with this size (a link: its target is
  * unchanged). What is there with another size is wrong and counts as absent: the next commit replaces it. */
 mlxr_status mlxr_session_want(mlxr_session *s, const char *digest, uint64_t size, bool *present,
                               mlxr_error *err);
 
 /* A finished file of the session's folder, or of <root>/partial, whose digest and size are known to be right, becomes the blob:
- * synced, made read-only, renamed. Quota is checked first (MLXR_E_NO_SPACE). Also wants it. A blob that is there already, whole, is left
+ * synced, renamed, made read-only. Quota is checked first (MLXR_E_NO_SPACE). Also wants it. A blob that is there already, whole, is left
  * and `path` removed; with replace it is replaced. */
 mlxr_status mlxr_session_commit(mlxr_session *s, const char *path, const char *digest, uint64_t size,
                                 bool replace, mlxr_error *err);
@@ -86,6 +94,10 @@ mlxr_status mlxr_session_put(mlxr_session *s, mlxr_layer *out, const void *data,
  * blobs of a manifest that it replaces go like in mlxr_store_remove. */
 mlxr_status mlxr_session_name(mlxr_session *s, const mlxr_name *name, const mlxr_manifest *m,
                               mlxr_error *err);
+/* The quota, 0 when there is none, and the bytes that count for it: of blobs that are files, links cost nothing. */
+mlxr_status mlxr_store_quota(uint64_t *out_quota, uint64_t *out_used, mlxr_store *store, mlxr_error *err);
+/* Into config.json, whose other keys stay; 0: none. */
+mlxr_status mlxr_store_set_quota(mlxr_store *store, uint64_t quota_bytes, mlxr_error *err);
 /* Room for n more bytes under the quota? Cheap enough to ask before a long call; commits ask again. */
 mlxr_status mlxr_store_check_quota(mlxr_store *store, uint64_t n, mlxr_error *err);
 
@@ -122,14 +134,16 @@ void mlxr_catalog_clear(mlxr_catalog *c);
 
 enum { MLXR_SUMS_CHUNK = 4 << 20 };
 
-/* SHA-256 of a file's n bytes, read once on the caller's thread. sums (may be NULL): gets the states after every MLXR_SUMS_CHUNK bytes,
- * 32 bytes each, for mlxr_sums_write. A file that ends before n bytes is MLXR_E_IO. */
+/* SHA-256 of a file's n bytes, read once on the caller's thread. sums (may be NULL; init to {0}): gets states on the way, for
+ * mlxr_sums_write. A file that ends before n bytes is MLXR_E_IO. */
 mlxr_status mlxr_hash_file(char digest[72], mlxr_buf *sums, const char *path, uint64_t n,
                            mlxr_store_pace *pace, const char *what, const char *item, mlxr_error *err);
-/* Keeps the states of a blob; failing is no harm. */
+/* Keeps the states of a blob; failing is no harm. Who hashes otherwise brings the state after every mlxr_sums_grain bytes (or every
+ * MLXR_SUMS_CHUNK, which is as good but for saying where damage is): 8 words of 4 bytes, big-endian as in a digest. */
+uint64_t mlxr_sums_grain(uint64_t size);
 void mlxr_sums_write(mlxr_store *store, const char *digest, uint64_t size, const mlxr_buf *sums);
 /* Reads the blob at path on several threads by its sums when there are any; bad (init to {0}) gets {begin, end} pairs of uint64_t, the
- * chunks that are wrong; without sums the whole file is one. */
+ * parts that are wrong, in order; without sums the whole file is one, and a good one gets its sums. */
 mlxr_status mlxr_sums_check(mlxr_buf *bad, mlxr_store *store, const char *digest, uint64_t size,
                             const char *path, size_t n_threads, mlxr_store_pace *pace, const char *item,
                             mlxr_error *err);

@@ -516,6 +516,8 @@ val v_from_json_text(rt *r, const char *text, size_t n, mlxr_error *err);
 /* render.c: memory, errors, text */
 void *rt_alloc(rt *r, size_t n_bytes); /* NULL: raised */
 void *rt_alloc_array(rt *r, size_t n, size_t size);
+/* Its symbol is not the C library's, which a program that links this statically may want. */
+#define raise mlxr_template_raise
 val raise(rt *r, exc_kind kind, const char *fmt, ...) MLXR_PRINTF(3, 4);
 void clear_exc(rt *r);
 bool is_lookup_error(const rt *r); /* TypeError or LookupError, as getitem catches them */
