@@ -65,6 +65,8 @@ mlxr_status mlxr_safetensors_writer_add(mlxr_safetensors_writer *w, const char *
  * metadata: a JSON object of strings, or NULL. progress counts the tensors' bytes. */
 mlxr_status mlxr_safetensors_writer_commit(mlxr_safetensors_writer *w, const json_t *metadata,
                                            const mlxr_progress *progress, mlxr_error *err);
+/* *cancel not 0 while it is committed: MLXR_E_CANCELLED, and no file. Borrowed; NULL: it cannot be stopped. */
+void mlxr_safetensors_writer_set_cancel(mlxr_safetensors_writer *w, const volatile int *cancel);
 void mlxr_safetensors_writer_free(mlxr_safetensors_writer *w);
 
 /* ---- GGUF ---- */
@@ -76,6 +78,7 @@ typedef struct mlxr_gguf_import_options {
     unsigned requantize_bits;       /* default 4 */
     unsigned requantize_group_size; /* default 32 */
     mlxr_progress progress;
+    const volatile int *cancel; /* not 0: MLXR_E_CANCELLED; NULL: it cannot be stopped */
     mlxr_log log;
 } mlxr_gguf_import_options;
 mlxr_gguf_import_options mlxr_gguf_import_options_default(void);

@@ -610,6 +610,7 @@ static mlxr_status write_folder(import *im)
 
     if (!weights_path) return mlxr_fail_nomem(im->err, im->dir);
     if ((st = mlxr_make_dirs(im->dir, im->err)) != MLXR_OK) goto done;
+    im->weights.cancel = im->options->cancel;
     st = mlxr_gguf_weights_write(&im->weights, weights_path, &im->options->progress, im->err);
     if (st != MLXR_OK) goto done;
     if ((st = write_text(im, "tokenizer.json", &im->tokenizer)) != MLXR_OK) goto done;

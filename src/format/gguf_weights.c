@@ -360,6 +360,7 @@ mlxr_status mlxr_gguf_weights_write(mlxr_gguf_weights *ws, const char *path, con
         if (st == MLXR_OK)
             st = add(out, w, "biases", w->dtype, n_groups, w->lossy ? fill_lossy_biases : fill_biases, err);
     }
+    if (st == MLXR_OK) mlxr_safetensors_writer_set_cancel(out, ws->cancel);
     if (st == MLXR_OK) st = mlxr_safetensors_writer_commit(out, metadata, progress, err);
     mlxr_safetensors_writer_free(out);
     json_decref(metadata);

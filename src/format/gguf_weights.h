@@ -28,7 +28,8 @@ typedef struct mlxr_gguf_weight {
 typedef struct mlxr_gguf_weights {
     mlxr_gguf_weight *v;
     size_t n, cap;
-    const char *path; /* of the GGUF file, for messages; set by prepare */
+    const char *path;           /* of the GGUF file, for messages; set by prepare */
+    const volatile int *cancel; /* of the writing, or NULL */
 } mlxr_gguf_weights;
 
 mlxr_status mlxr_gguf_weights_add(mlxr_gguf_weights *ws, const mlxr_gguf_weight *w, mlxr_error *err);

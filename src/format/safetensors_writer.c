@@ -26,7 +26,8 @@ struct mlxr_safetensors_writer {
     char *path;
     entry *entries;
     size_t n, cap;
-    uint64_t n_data; /* bytes of all tensors */
+    uint64_t n_data;            /* bytes of all tensors */
+    const volatile int *cancel; /* or NULL */
     mlxr_strtab by_name;
 };
 
@@ -42,6 +43,11 @@ mlxr_status mlxr_safetensors_writer_create(mlxr_safetensors_writer **out, const 
     }
     *out = w;
     return MLXR_OK;
+}
+
+void mlxr_safetensors_writer_set_cancel(mlxr_safetensors_writer *w, const volatile int *cancel)
+{
+    w->cancel = cancel;
 }
 
 void mlxr_safetensors_writer_free(mlxr_safetensors_writer *w)
@@ -171,6 +177,10 @@ mlxr_status mlxr_safetensors_writer_commit(mlxr_safetensors_writer *w, const jso
         const entry *e = &w->entries[i];
         for (size_t begin = 0; begin < e->n_bytes; begin += chunk_bytes) {
             size_t n = e->n_bytes - begin < chunk_bytes ? e->n_bytes - begin : chunk_bytes;
+            if (mlxr_cancelled(w->cancel)) {
+                st = mlxr_fail(err, MLXR_E_CANCELLED, "safetensors: %s: cancelled", w->path);
+                goto done;
+            }
             if ((st = e->fill(e->ud, chunk, begin, n, err)) != MLXR_OK) goto done;
             if ((st = mlxr_atomic_file_write(file, chunk, n, err)) != MLXR_OK) goto done;
             done += n;

@@ -1,0 +1,10 @@
+mlxr_test(test_store_describe SOURCES test_describe.c ROOMS store)
+mlxr_test(test_store_sums SOURCES test_sums.c ROOMS store)
+mlxr_test(test_store_import SOURCES test_import.c ROOMS store)
+mlxr_test(test_store_verify SOURCES test_verify.c ROOMS store)
+mlxr_test(test_store_import_faults SOURCES test_import_faults.c ROOMS store TIMEOUT 900)
+if(NOT APPLE) # whose linker has no --wrap
+  mlxr_test(test_store_import_nomem SOURCES test_import_nomem.c ROOMS store TIMEOUT 900)
+  target_compile_options(test_store_import_nomem PRIVATE -Wno-reserved-identifier -Wno-unknown-warning-option)
+  target_link_options(test_store_import_nomem PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
+endif()
