@@ -11,11 +11,13 @@
 typedef struct mlxr_http_options {
     bool insecure;    /* TLS certificates are not checked */
     uint32_t n_tries; /* 1: no retries */
-    uint32_t
-        first_pause_ms; /* before the second try; doubled each time up to 30 s, with up to a quarter at random more */
-    uint32_t connect_ms, stall_seconds; /* bringing less than a byte a second for so long ends a try */
-    const volatile int *cancel;         /* or NULL */
-    mlxr_log log;                       /* each retry */
+    /* before the second try; doubled each time up to 30 s, with up to a quarter at random more */
+    uint32_t first_pause_ms;
+    uint32_t connect_ms;
+    /* nothing coming or going for so long ends a try; after an upload longer, since the kernel may still be sending */
+    uint32_t stall_seconds;
+    const volatile int *cancel; /* or NULL */
+    mlxr_log log;               /* each retry */
 } mlxr_http_options;
 mlxr_http_options mlxr_http_options_default(void);
 
@@ -44,9 +46,10 @@ typedef struct mlxr_http_request {
     uint64_t n_body;
     mlxr_status (*read)(void *ud, void *buffer, size_t n, uint64_t offset, size_t *n_read, mlxr_error *err);
     void *read_ud;
-    /* What comes: each piece of a 2xx body to write (on_start before the first, also of an empty one); failing in either ends the
-     * request with that status. A try that broke off after bytes were written is repeated only with resume, which returns the offset
-     * to go on from: Range and If-Range are then sent, and an answer of another range or of another ETag is MLXR_E_NETWORK. */
+    /* What comes: each piece of a 2xx body to write (on_start before the first of each try, also of an empty one); failing in either
+     * ends the request with that status and message. A try that broke off after bytes were written is repeated only with resume, which
+     * returns the offset (in the file, so range_begin or more) to go on from, or false: Range and If-Range are then sent, and an answer
+     * of another range or of another ETag is MLXR_E_NETWORK. range_begin: from the start, as if nothing had come. */
     mlxr_status (*on_start)(void *ud, int status, const mlxr_http_headers *headers,
                             mlxr_error *err);                                    /* or NULL */
     mlxr_status (*write)(void *ud, const void *data, size_t n, mlxr_error *err); /* NULL: to answer.body */
@@ -56,6 +59,7 @@ typedef struct mlxr_http_request {
     size_t max_body;                 /* of answer.body; 0: 16 MiB. Longer: MLXR_E_LIMIT */
     bool no_redirects;               /* a 3xx is the answer */
     bool no_retries;
+    bool no_proxy; /* also where the environment names one */
     bool no_stall; /* an answer may take as long as it likes to begin and go on (a daemon that thinks) */
 } mlxr_http_request;
 
@@ -63,7 +67,7 @@ typedef struct mlxr_http_answer {
     int status;                /* of the last answer; 0: there was none */
     mlxr_http_headers headers; /* of the last answer */
     mlxr_buf body; /* what was not written: without write the body, else that of an answer that was not 2xx */
-    char *url;     /* where it came from after redirects */
+    char *url;     /* where it came from after redirects; there already in on_start */
     uint64_t n_received; /* bytes of bodies, of all tries */
 } mlxr_http_answer;
 
@@ -79,6 +83,8 @@ mlxr_status mlxr_http_status_fail(const mlxr_http_answer *a, const char *what, m
 
 /* Appends text with everything but letters, digits and "-._~" (and "/" when keep_slash) percent-encoded. */
 void mlxr_url_encode(mlxr_buf *out, const char *text, bool keep_slash);
+/* Whether scheme, host and port are the same. */
+bool mlxr_url_same_origin(const char *a, const char *b);
 /* Whether an url's host is this machine: localhost, 127.x.x.x, [::1]. */
 bool mlxr_url_is_loopback(const char *url);
 

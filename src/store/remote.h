@@ -23,9 +23,11 @@ typedef struct mlxr_fetch {
     const char *item; /* for progress and messages */
 } mlxr_fetch;
 
-/* The blob is in the store, whole and checked, when this is MLXR_OK, and wanted by the session. *moved (may be NULL) gets the bytes that
- * came over the network. A wrong digest: what lies in partial/ is removed and, when it was resumed, fetched once more from the start; then
- * MLXR_E_CORRUPT with both digests. replace: a blob that is there is replaced (repair). */
+/* The blob is in the store, whole and checked, when this is MLXR_OK, and wanted by the session. The pace hears of `size` bytes in all, also when
+ * they were there already. *moved (may be NULL) grows by the bytes that came over the network. A wrong digest: what lies in partial/ is
+ * removed and, when it was resumed, fetched once more from the start; then MLXR_E_CORRUPT with both digests; so is a file of another length.
+ * MLXR_E_NO_SPACE, MLXR_E_NETWORK, MLXR_E_CANCELLED ...: what came stays for the next call. replace: a blob that is there is replaced
+ * (repair). */
 mlxr_status mlxr_fetch_blob(mlxr_session *s, const mlxr_fetch *fetch, const mlxr_remote_options *options,
                             bool replace, mlxr_store_pace *pace, uint64_t *moved, mlxr_error *err);
 
