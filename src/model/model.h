@@ -15,6 +15,9 @@ typedef struct mlxr_config {
     /* What the folder has, for families that come in more than one layout; NULL when it is not known, and then they take
      * mlx-lm's. */
     const mlxr_checkpoint *checkpoint;
+    /* Weights by the names and in the layout that mlx-lm writes, whichever the checkpoint has: for whoever makes a model
+     * of this one. What is a feature and not a layout (a head of its own, inputs by layer) still follows the checkpoint. */
+    bool mlx_layout;
 } mlxr_config;
 
 /* One entry a model_type, in families/families.c. */
@@ -24,6 +27,9 @@ typedef struct mlxr_family {
     /* Whether a checkpoint tensor that the program does not want may be there all the same. NULL: none. Beside those,
      * "rotary_emb.inv_freq" always may, and "lm_head" where the embedding table serves for it. */
     bool (*may_ignore)(const mlxr_config *config, const char *tensor_name);
+    /* How the names of modules end that mlx-lm quantizes to 8 bits in groups of 64, whatever the rest is quantized to;
+     * NULL-terminated, or NULL for none. */
+    const char *const *eight_bits;
 } mlxr_family;
 /* In the order of their names; NULL past the end. */
 const mlxr_family *mlxr_family_at(size_t i);

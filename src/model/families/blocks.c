@@ -206,7 +206,7 @@ void mlxr_decoder_experts(mlxr_decoder *d, mlxr_reg_id r, mlxr_reg_id x, mlxr_re
     static const char *const stack_names[] = {"gate_proj", "up_proj", "down_proj"};
     mlxr_op op = mlxr_decoder_op_init(d, MLXR_OP_EXPERTS, r, x);
     size_t D = mlxr_decoder_width(d, x);
-    bool stacked = has(d, m->stacks, "gate_proj", ".weight");
+    bool stacked = d->config->mlx_layout || has(d, m->stacks, "gate_proj", ".weight");
 
     op.b = route;
     op.u.experts.k = m->k;

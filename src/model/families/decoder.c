@@ -28,7 +28,7 @@ static void out_of_memory(mlxr_decoder *d)
     if (!mlxr_decoder_failed(d)) mlxr_fail_nomem(&d->err, d->config->what);
 }
 
-/* Where the checkpoint has the text model; without a checkpoint, where mlx-lm would write it. */
+/* Where the checkpoint has the text model; without a checkpoint, or with mlx_layout, where mlx-lm would write it. */
 static void find_text(mlxr_decoder *d)
 {
     static const struct {
@@ -38,10 +38,14 @@ static void find_text(mlxr_decoder *d)
         {"language_model.model.", "language_model.lm_head"},
         {"model.language_model.", "lm_head"},
     };
+    const size_t usual = d->fields == d->config->root ? 0 : 1;
     size_t i = 0;
 
     while (i < MLXR_COUNT(places) && !mlxr_decoder_has(d, "%sembed_tokens.weight", places[i].model)) i++;
-    if (i == MLXR_COUNT(places)) i = d->fields == d->config->root ? 0 : 1;
+    if (i == MLXR_COUNT(places)) i = usual;
+    d->found_model = places[i].model;
+    d->found_head = places[i].head;
+    if (d->config->mlx_layout) i = usual;
     d->model = places[i].model;
     d->head = places[i].head;
 }
@@ -566,7 +570,7 @@ void mlxr_decoder_tie(mlxr_decoder *d)
 
     if (!is_absent(d, "tie_word_embeddings")) {
         tied = mlxr_field_bool(d, "tie_word_embeddings", false);
-    } else if (d->fields != d->config->root && !mlxr_decoder_has(d, "%s.weight", d->head)) {
+    } else if (d->fields != d->config->root && !mlxr_decoder_has(d, "%s.weight", d->found_head)) {
         /* The wrapper says so of its text model, and there is no head that could say otherwise. */
         mlxr_json_get_bool(&outside, d->config->root, "tie_word_embeddings", what_of(d), &d->err);
         tied |= outside;

@@ -49,6 +49,8 @@ typedef struct mlxr_decoder {
     /* Set by mlxr_decoder_begin, where a family may change them before it builds. */
     const char *model; /* before "layers.N." and "embed_tokens": "model." */
     const char *head;  /* module of the logits; NULL: the embedding table is used again */
+    /* The same as the checkpoint has them: others than `model` and `head` only with mlx_layout, and then for looking. */
+    const char *found_model, *found_head;
     mlxr_norm_kind norm;
     float eps, norm_offset; /* of every norm; see RMS_NORM */
     bool norm_bias;         /* LAYER_NORM with ".bias" */

@@ -116,7 +116,8 @@ mlxr_status mlxr_gemma3_build(mlxr_program **out, const mlxr_config *config, mlx
     begin(&d, config, "text_config", &defaults, &attention, &mlp, 256);
     if (wrapped && json_is_integer(json_object_get(config->root, "vocab_size")))
         d.vocab_size = (size_t)defaults.vocab_size;
-    if (!mlxr_decoder_has(&d, "%s.weight", d.head ? d.head : "lm_head")) d.head = NULL; /* tied when absent */
+    if (!mlxr_decoder_has(&d, "%s.weight", d.head ? d.found_head : "lm_head"))
+        d.head = NULL; /* tied when absent */
     gemma3_ropes(&d, &global, &local, attention.head_dim);
     types = mlxr_field_layer_types(&d, "layer_types", mlxr_attention_types);
     pattern = mlxr_field_int(&d, "sliding_window_pattern", 0, 1, MLXR_MAX_LAYERS);

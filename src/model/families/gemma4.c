@@ -137,7 +137,8 @@ static void read_config(gemma4 *m)
     /* gemma4_unified has none, and does not say so. */
     m->per_layer = mlxr_field_size(
         d, "hidden_size_per_layer_input",
-        d->config->checkpoint && !mlxr_decoder_has(d, "%slayers.0.per_layer_input_gate.weight", d->model)
+        d->config->checkpoint &&
+                !mlxr_decoder_has(d, "%slayers.0.per_layer_input_gate.weight", d->found_model)
             ? 0
             : 256,
         0, MLXR_MAX_DIM);

@@ -8,7 +8,7 @@
 
 static bool is_unsanitized(const mlxr_decoder *d)
 {
-    const mlxr_checkpoint *c = d->config->checkpoint;
+    const mlxr_checkpoint *c = d->config->mlx_layout ? NULL : d->config->checkpoint;
 
     for (size_t i = 0; c && i < mlxr_checkpoint_count(c); i++) {
         const mlxr_tensor *t = mlxr_checkpoint_get(c, i);
