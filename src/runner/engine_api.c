@@ -359,7 +359,8 @@ mlxr_status mlxr_engine_open_on(mlxr_engine **out, const char *model_dir, mlxr_d
     e->device_options = &device_options;
     e->device_name = options->device ? options->device : defaults.device;
     e->scheduler_options = mlxr_scheduler_options_default();
-    e->scheduler_options.context_length = options->context_length;
+    e->scheduler_options.context_length = options->context_length ? options->context_length
+                                                                  : e->folder.settings.context_length;
     if (options->max_sequences) e->scheduler_options.max_sequences = options->max_sequences;
     e->scheduler_options.max_waiting = options->max_waiting;
     e->scheduler_options.max_cached_bytes = options->prefix_cache_bytes;
@@ -452,6 +453,11 @@ const mlxr_tokenizer *mlxr_engine_tokenizer(const mlxr_engine *e)
 const char *mlxr_engine_template_source(const mlxr_engine *e)
 {
     return mlxr_prompt_template_source(e->folder.prompt);
+}
+
+const mlxr_settings *mlxr_engine_settings(const mlxr_engine *e)
+{
+    return &e->folder.settings;
 }
 
 mlxr_sampling mlxr_engine_sampling_default(const mlxr_engine *e)

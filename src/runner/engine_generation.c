@@ -498,18 +498,26 @@ no_lock:
     return NULL;
 }
 
-mlxr_status mlxr_engine_submit(mlxr_generation **out, mlxr_engine *e, const mlxr_request *r,
+mlxr_status mlxr_engine_submit(mlxr_generation **out, mlxr_engine *e, const mlxr_request *request,
                                mlxr_on_event on_event, void *ud, mlxr_error *err)
 {
-    mlxr_generation *g;
+    mlxr_request settled; /* with what the folder adds */
+    const mlxr_request *r = &settled;
+    const char **stops;
+    mlxr_generation *g = NULL;
     mlxr_sequence_params *p;
     char *prompt = NULL;
     mlxr_status st;
 
     *out = NULL;
-    if ((st = check(e, r, err)) != MLXR_OK) return st;
-    if ((st = mlxr_structure_check(e->structures, r, err)) != MLXR_OK) return st;
-    if (!(g = generation_create(e, (size_t)r->n_choices))) return mlxr_fail_nomem(err, "engine: request");
+    if ((st = mlxr_settings_request(&e->folder.settings, &settled, &stops, request, err)) != MLXR_OK)
+        return st;
+    if ((st = check(e, r, err)) != MLXR_OK) goto done;
+    if ((st = mlxr_structure_check(e->structures, r, err)) != MLXR_OK) goto done;
+    if (!(g = generation_create(e, (size_t)r->n_choices))) {
+        st = mlxr_fail_nomem(err, "engine: request");
+        goto done;
+    }
     g->on_event = on_event;
     g->ud = ud;
     p = &g->params;
@@ -548,6 +556,7 @@ mlxr_status mlxr_engine_submit(mlxr_generation **out, mlxr_engine *e, const mlxr
     mlxr_engine_post(e, &g->job);
     g = NULL;
 done:
+    free((void *)stops);
     free(prompt);
     if (g) generation_destroy(g);
     return st;

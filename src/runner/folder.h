@@ -1,15 +1,17 @@
 /* folder: what a model folder says about answering, beside its weights: tokenizer, chat template, the tokens that end an
- * answer, its own sampling, how its states become embeddings. Immutable once open: threads share it. */
+ * answer, its own sampling and settings, how its states become embeddings. Immutable once open: threads share it. */
 #ifndef MLXR_FOLDER_H
 #define MLXR_FOLDER_H
 
 #include "model/model.h"
 #include "runner/prompt.h"
+#include "runner/settings.h"
 
 typedef struct mlxr_folder {
     char *dir;
     mlxr_model *model;
     mlxr_tokenizer *tok;
+    mlxr_settings settings; /* mlxr.json */
     mlxr_prompt_builder *prompt;
     int32_t *eos_ids;
     size_t n_eos;

@@ -34,6 +34,7 @@ static const char llama2_source[] =
 
 struct mlxr_prompt_builder {
     const mlxr_tokenizer *tok;
+    const mlxr_settings *settings; /* or NULL */
     mlxr_chat_template *chat;
     bool builtin;
     const mlxr_answer_format *format, *tools_format; /* the latter as templates for tools show it */
@@ -91,6 +92,11 @@ void mlxr_prompt_builder_close(mlxr_prompt_builder *p)
     mlxr_chat_template_close(p->chat);
     pthread_mutex_destroy(&p->lock);
     free(p);
+}
+
+void mlxr_prompt_use_settings(mlxr_prompt_builder *p, const mlxr_settings *settings)
+{
+    p->settings = settings;
 }
 
 bool mlxr_prompt_builder_is_builtin(const mlxr_prompt_builder *p)
@@ -256,13 +262,15 @@ static mlxr_status request_context(json_t **out, mlxr_prompt_builder *p, const m
                              err);
         if (st == MLXR_OK && !json_is_array(messages))
             st = mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "prompt: messages are not a JSON list");
-        if (st == MLXR_OK) st = alias_reasoning(messages, err);
     } else if (!(messages = json_array())) {
         st = mlxr_fail_nomem(err, "prompt");
     } else {
         if (request->system) st = add_message(messages, "system", request->system, err);
         if (st == MLXR_OK) st = add_message(messages, "user", request->prompt ? request->prompt : "", err);
     }
+    if (st == MLXR_OK && p->settings)
+        st = mlxr_settings_messages(p->settings, messages, request->system != NULL, err);
+    if (st == MLXR_OK && request->messages_json) st = alias_reasoning(messages, err);
     if (st == MLXR_OK && request->tools_json) {
         st = mlxr_json_parse(&tools, request->tools_json, strlen(request->tools_json), "tools", err);
         if (st == MLXR_OK && !json_is_array(tools))

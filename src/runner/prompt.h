@@ -6,6 +6,7 @@
 #define MLXR_PROMPT_H
 
 #include "base/base.h"
+#include "runner/settings.h"
 #include "text/answers/answers.h"
 #include "text/capabilities.h"
 
@@ -18,6 +19,8 @@ typedef struct mlxr_prompt_builder mlxr_prompt_builder;
 mlxr_status mlxr_prompt_builder_open(mlxr_prompt_builder **out, const char *dir, const mlxr_tokenizer *tok,
                                      mlxr_error *err);
 void mlxr_prompt_builder_close(mlxr_prompt_builder *p);
+/* Whose system text and messages conversations get; borrowed until close. Before the first other call. */
+void mlxr_prompt_use_settings(mlxr_prompt_builder *p, const mlxr_settings *settings);
 bool mlxr_prompt_builder_is_builtin(const mlxr_prompt_builder *p);
 
 /* The source of the template that rendering uses without tools; borrowed until close. */

@@ -39,7 +39,7 @@ typedef struct mlxr_recipe {
     char *system;
     json_t *defaults; /* an object: the parameters of mlxctl run and of Ollama by their names */
     json_t *messages; /* a list of {"role", "content"} */
-    char **licenses;  /* texts; of paths what they hold when dir is given to the parser */
+    char **licenses;  /* texts; of paths what they hold, once mlxr_recipe_read has read them */
     size_t n_licenses;
     json_t *metadata; /* an object of texts */
 } mlxr_recipe;
@@ -48,16 +48,30 @@ typedef struct mlxr_recipe {
  * checked too (mlxr_recipe_check_parameter). */
 mlxr_status mlxr_recipe_parse(mlxr_recipe *out, const char *text, size_t n, const char *what,
                               mlxr_error *err);
-/* FROM, PARAMETER, TEMPLATE (Jinja; one of Go is MLXR_E_UNSUPPORTED and says so), SYSTEM, ADAPTER, LICENSE, MESSAGE, REQUIRES (passed over); values bare, in
- * "..." or in """...""" over lines; "#" comments. PARAMETER stop may be given again. */
+/* FROM, PARAMETER, TEMPLATE (Jinja; one of Go is MLXR_E_UNSUPPORTED and says so), SYSTEM, ADAPTER, LICENSE, MESSAGE; REQUIRES, RENDERER and
+ * PARSER are passed over. Values bare, in "..." or in """...""" over lines; "#" comments. PARAMETER stop, LICENSE and MESSAGE may be given
+ * again, of SYSTEM, TEMPLATE and other parameters the last counts. */
 mlxr_status mlxr_modelfile_parse(mlxr_recipe *out, const char *text, size_t n, const char *what,
                                  mlxr_error *err);
-/* By what the file is: a first word of a Modelfile, or a key. */
+/* Whether the text is a Modelfile: its first word, behind comments, is one of theirs. */
+bool mlxr_recipe_is_modelfile(const char *text, size_t n);
+/* Either of the two, by what the text is. on_fault (may be NULL) is told every fault that can be told, not the first alone, which
+ * is what comes back in err. */
+typedef void (*mlxr_recipe_on_fault)(const char *message, void *ud);
+mlxr_status mlxr_recipe_parse_with(mlxr_recipe *out, const char *text, size_t n, const char *what,
+                                   mlxr_recipe_on_fault on_fault, void *ud, mlxr_error *err);
+/* The file, and the files that its licenses name. */
 mlxr_status mlxr_recipe_read(mlxr_recipe *out, const char *path, mlxr_error *err);
+mlxr_status mlxr_recipe_read_with(mlxr_recipe *out, const char *path, mlxr_recipe_on_fault on_fault, void *ud,
+                                  mlxr_error *err);
 void mlxr_recipe_clear(mlxr_recipe *r);
 
+/* What the model is called: given, else the recipe's name with its version as tag when the name has none. MLXR_E_INVALID_ARGUMENT: neither
+ * is there. *out: free it. */
+mlxr_status mlxr_recipe_name(char **out, const mlxr_recipe *r, const char *given, mlxr_error *err);
+
 /* NULL: fine; else what is wrong with it ("wants a number from 0 to 2"). *value may be replaced by its own form (a text of a Modelfile by
- * a number). */
+ * a number, one text of `stop` by a list), and becomes NULL for what Ollama's runner alone has a use for. */
 const char *mlxr_recipe_check_parameter(const char *name, json_t **value);
 
 /* mlxr.json of a model folder, which the runner reads: {"mlxr": 1, "system", "parameters": {...}, "messages": [...], "metadata": {...}}; nothing

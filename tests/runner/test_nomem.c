@@ -4,7 +4,10 @@
  * calls a text broken, loses a key or leaks a string of its own when it runs out of memory. */
 #include "test.h"
 
+#include "base/json.h"
+#include "format/temp_dir.h"
 #include "runner/runner.h"
+#include "runner/settings.h"
 
 #define TINY MLXR_TEST_DIR "/fixtures/tiny_chat"
 
@@ -127,8 +130,40 @@ static void answering(void **state)
     }
 }
 
+/* mlxr.json read, and what it adds to a request and a conversation. */
+static mlxr_status settle(void *ud)
+{
+    static const char *const stops[] = {"mine"};
+    const char **joined = NULL;
+    mlxr_request r = mlxr_request_default(), settled;
+    json_t *messages = json_array();
+    mlxr_settings s;
+    mlxr_status st = mlxr_settings_read(&s, temp_dir, &err);
+
+    r.stop = stops;
+    r.n_stop = 1;
+    if (st == MLXR_OK) st = mlxr_settings_request(&s, &settled, &joined, &r, &err);
+    if (st == MLXR_OK) st = mlxr_settings_messages(&s, messages, false, &err);
+    free((void *)joined);
+    json_decref(messages);
+    mlxr_settings_clear(&s);
+    return st;
+}
+
+static void settings(void **state)
+{
+    static const char text[] =
+        "{\"mlxr\": 1, \"system\": \"S\", \"messages\": [{\"role\": \"user\", \"content\": \"x\"}],"
+        "\"parameters\": {\"stop\": [\"a\"], \"logit_bias\": \"1=2\", \"dry_sequence_breaker\": \"b\"}}";
+
+    assert_ok(mlxr_file_write(temp_path("mlxr.json"), text, strlen(text), &err), &err);
+    assert_true(each_failure(settle, NULL) > 3);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(loading), cmocka_unit_test(answering)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(loading), cmocka_unit_test(answering),
+        cmocka_unit_test_setup_teardown(settings, temp_dir_make, temp_dir_remove)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
