@@ -9,30 +9,18 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "base/json.h"
+#include "stores.h"
+
+/* What the command line said beside the command's own options. */
+static struct {
+    const char *store;
+    bool quiet, parse_only;
+    void (*visit)(const struct cli *cli, void *ud);
+    void *visit_ud;
+} global;
 
 /* ---- options ---- */
-
-static void print_usage(const struct cli *cli, FILE *to)
-{
-    fprintf(to, "usage: %s %s\n", cli->program, cli->synopsis);
-}
-
-static void print_help(const struct cli *cli)
-{
-    print_usage(cli, stdout);
-    printf("\n%s\n\noptions:\n", cli->summary);
-    for (size_t i = 0; i < cli->n_options; i++) {
-        const struct cli_option *o = &cli->options[i];
-        char left[64];
-        snprintf(left, sizeof left, "  %s%s%s%s", o->name[1] ? "--" : "-", o->name, o->value ? " " : "",
-                 o->value ? o->value : "");
-        if (strlen(left) < 28)
-            printf("%-28s%s\n", left, o->help);
-        else
-            printf("%s\n%28s%s\n", left, "", o->help);
-    }
-    printf("  --help                    this text\n");
-}
 
 int cli_usage(const struct cli *cli, const char *fmt, ...)
 {
@@ -42,7 +30,7 @@ int cli_usage(const struct cli *cli, const char *fmt, ...)
     vfprintf(stderr, fmt, ap);
     va_end(ap);
     fputc('\n', stderr);
-    print_usage(cli, stderr);
+    fprintf(stderr, "usage: %s %s\n", cli->program, cli->synopsis);
     return CLI_EXIT_USAGE;
 }
 
@@ -52,12 +40,52 @@ int cli_fail(const char *program, const mlxr_error *err)
     return CLI_EXIT_FAILED;
 }
 
+size_t cli_globals(const struct cli_option **out)
+{
+    static const struct cli_option options[] = {
+        {"store", CLI_STRING, "DIR", &global.store, 0, 0,
+         "the model store (default: MLXR_HOME, else ~/.mlxr)"},
+        {"quiet", CLI_FLAG, NULL, &global.quiet, 0, 0, "no progress and no notes beside the answer"},
+    };
+
+    *out = options;
+    return MLXR_COUNT(options);
+}
+
+const char *cli_store_option(void)
+{
+    return global.store;
+}
+
+bool cli_quiet(void)
+{
+    return global.quiet;
+}
+
+void cli_describe(void (*visit)(const struct cli *cli, void *ud), void *ud)
+{
+    global.visit = visit;
+    global.visit_ud = ud;
+}
+
+static const struct cli_option *find_in(const struct cli_option *options, size_t n_options, const char *name,
+                                        size_t n)
+{
+    for (size_t i = 0; i < n_options; i++)
+        if (strlen(options[i].name) == n && memcmp(options[i].name, name, n) == 0) return &options[i];
+    return NULL;
+}
+
 static const struct cli_option *find_option(const struct cli *cli, const char *name, size_t n)
 {
-    for (size_t i = 0; i < cli->n_options; i++)
-        if (strlen(cli->options[i].name) == n && memcmp(cli->options[i].name, name, n) == 0)
-            return &cli->options[i];
-    return NULL;
+    static const struct cli_option parse_only = {"parse-only", CLI_FLAG, NULL, &global.parse_only, 0, 0, ""};
+    const struct cli_option *o = find_in(cli->options, cli->n_options, name, n), *globals;
+
+    if (!o) {
+        size_t n_globals = cli_globals(&globals);
+        o = find_in(globals, n_globals, name, n);
+    }
+    return o ? o : find_in(&parse_only, 1, name, n);
 }
 
 static bool is_choice(const char *words, const char *word)
@@ -110,17 +138,64 @@ static int set_option(const struct cli *cli, const struct cli_option *o, const c
     return 0;
 }
 
+/* The option at argv[i], with the word behind it where that is its value. How many words it was; 0: wrong usage, told. */
+static int take_option(const struct cli *cli, int argc, char **argv, int i)
+{
+    const char *a = argv[i], *value = NULL;
+    size_t dashes = a[1] == '-' ? 2 : 1;
+    const char *eq = dashes == 2 ? strchr(a, '=') : NULL;
+    const struct cli_option *o = find_option(cli, a + dashes,
+                                             eq ? (size_t)(eq - a) - dashes : strlen(a + dashes));
+    int n = 1;
+
+    if (!o || (o->name[1] == '\0') != (dashes == 1)) {
+        cli_usage(cli, "unknown option %s", a);
+        return 0;
+    }
+    if (o->kind == CLI_FLAG && eq) {
+        cli_usage(cli, "--%s takes no value", o->name);
+        return 0;
+    }
+    if (o->kind != CLI_FLAG) {
+        value = eq ? eq + 1 : i + 1 < argc ? argv[i + 1] : NULL;
+        if (!value) {
+            cli_usage(cli, "%s needs a value: %s", a, o->value);
+            return 0;
+        }
+        n += !eq;
+    }
+    return set_option(cli, o, a, value) == 0 ? n : 0;
+}
+
+bool cli_take_globals(const struct cli *cli, int argc, char **argv, int *n_taken)
+{
+    *n_taken = 0;
+    while (1 + *n_taken < argc) {
+        const char *a = argv[1 + *n_taken];
+        int n;
+        if (strcmp(a, "-h") == 0 || strcmp(a, "--help") == 0 || strcmp(a, "--version") == 0) return true;
+        if (a[0] != '-' || a[1] == '\0') return true;
+        if ((n = take_option(cli, argc, argv, 1 + *n_taken)) == 0) return false;
+        *n_taken += n;
+    }
+    return true;
+}
+
 bool cli_parse(const struct cli *cli, int argc, char **argv, const char **args, size_t max_args,
                size_t *n_args, int *exit_code)
 {
     bool only_args = false;
 
     *n_args = 0;
+    *exit_code = 0;
+    if (global.visit) {
+        global.visit(cli, global.visit_ud);
+        return false;
+    }
     *exit_code = CLI_EXIT_USAGE;
-    for (int i = 1; i < argc; i++) {
-        const char *a = argv[i], *eq, *value = NULL;
-        const struct cli_option *o;
-        size_t dashes;
+    for (int i = 1; i < argc;) {
+        const char *a = argv[i];
+        int n = 1;
 
         if (only_args || a[0] != '-' || a[1] == '\0') {
             if (*n_args == max_args) {
@@ -128,61 +203,93 @@ bool cli_parse(const struct cli *cli, int argc, char **argv, const char **args, 
                 return false;
             }
             args[(*n_args)++] = a;
-            continue;
-        }
-        if (strcmp(a, "--") == 0) {
+        } else if (strcmp(a, "--") == 0) {
             only_args = true;
-            continue;
-        }
-        if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
-            print_help(cli);
+        } else if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
+            cli_print_help(cli, stdout);
             *exit_code = 0;
             return false;
-        }
-        dashes = a[1] == '-' ? 2 : 1;
-        eq = dashes == 2 ? strchr(a, '=') : NULL;
-        o = find_option(cli, a + dashes, eq ? (size_t)(eq - a) - dashes : strlen(a + dashes));
-        if (!o || (o->name[1] == '\0') != (dashes == 1)) {
-            cli_usage(cli, "unknown option %s", a);
+        } else if ((n = take_option(cli, argc, argv, i)) == 0) {
             return false;
         }
-        if (o->kind == CLI_FLAG && eq) {
-            cli_usage(cli, "--%s takes no value", o->name);
-            return false;
-        }
-        if (o->kind != CLI_FLAG) {
-            value = eq ? eq + 1 : i + 1 < argc ? argv[++i] : NULL;
-            if (!value) {
-                cli_usage(cli, "%s needs a value: %s", a, o->value);
-                return false;
-            }
-        }
-        if (set_option(cli, o, a, value) != 0) return false;
+        i += n;
+    }
+    if (global.parse_only) {
+        *exit_code = 0;
+        return false;
     }
     return true;
 }
 
 /* ---- models, texts ---- */
 
+/* Whether the model-paths file has this id; a file that cannot be read has none. */
+static bool has_id(const char *paths_json, const char *model)
+{
+    json_t *paths = NULL;
+    bool has = mlxr_json_read(&paths, paths_json, 1 << 20, NULL) != MLXR_OK || !json_is_object(paths) ||
+               json_object_get(paths, model);
+
+    json_decref(paths);
+    return has;
+}
+
+/* "org/name", as hubs and registries have it, and no path. */
+static bool looks_remote(const char *model)
+{
+    const char *slash = strchr(model, '/');
+
+    return slash && slash > model && slash[1] && model[0] != '.' && model[0] != '~' && model[0] != '/';
+}
+
+/* The model of the store by this name. What cannot be a name is as absent as one that is not there. */
+static mlxr_status store_model(char **out, char **root, const char *model, mlxr_error *err)
+{
+    mlxr_store *store = NULL;
+    mlxr_status st;
+
+    *root = NULL;
+    if (err) err->message[0] = '\0';
+    if (cli_store_root(root, NULL) != MLXR_OK) return MLXR_E_NOT_FOUND; /* no home: there is no store */
+    if ((st = cli_store_open(&store, "mlxctl", err)) == MLXR_OK)
+        st = mlxr_store_model_path(out, store, model, err);
+    mlxr_store_close(store);
+    return st == MLXR_E_INVALID_ARGUMENT ? MLXR_E_NOT_FOUND : st;
+}
+
 mlxr_status cli_model_dir(char **out, const char *model, const char *paths_json, mlxr_error *err)
 {
+    bool has_file = paths_json || mlxr_path_is_file(CLI_DEFAULT_PATHS);
+    const char *file = paths_json ? paths_json : CLI_DEFAULT_PATHS;
+    char *root = NULL;
+    mlxr_status st;
+
     *out = NULL;
     if (model && mlxr_path_is_dir(model)) {
         *out = mlxr_strdup(model);
         return *out ? MLXR_OK : mlxr_fail_nomem(err, "model");
     }
-    if (!paths_json && !mlxr_path_is_file(CLI_DEFAULT_PATHS)) {
-        if (!model)
-            return mlxr_fail(
-                err, MLXR_E_MODEL_PATH_MISSING,
-                "no model was named, and there is no %s that names one (scripts/demo.sh writes it)",
-                CLI_DEFAULT_PATHS);
+    if (!model && !has_file)
         return mlxr_fail(err, MLXR_E_MODEL_PATH_MISSING,
-                         "model \"%s\": there is no such folder, and no %s with such an id", model,
+                         "no model was named, and there is no %s that names one (scripts/demo.sh writes it)",
                          CLI_DEFAULT_PATHS);
+    if (!model || (has_file && has_id(file, model)))
+        return mlxr_model_path_resolve(out, file, model, getenv("HOME"), err);
+    st = store_model(out, &root, model, err);
+    if (st == MLXR_E_NOT_FOUND) {
+        const char *near = err ? strstr(err->message, "\"; ")
+                               : NULL; /* names of the store that are like it */
+        char hint[512] = "";
+        if (near) snprintf(hint, sizeof hint, "%s", near + 1);
+        st = mlxr_fail(err, MLXR_E_MODEL_PATH_MISSING,
+                       "model \"%s\": no such folder, no such id in %s%s, and no such model in the store %s",
+                       model, file, has_file ? "" : " (which is not there)",
+                       root ? root : "(neither MLXR_HOME nor HOME is set)");
+        mlxr_error_append(err, "%s", hint);
+        if (looks_remote(model)) mlxr_error_append(err, "; mlxctl pull %s brings it", model);
     }
-    return mlxr_model_path_resolve(out, paths_json ? paths_json : CLI_DEFAULT_PATHS, model, getenv("HOME"),
-                                   err);
+    free(root);
+    return st;
 }
 
 mlxr_status cli_model_file_or_dir(char **out, const char *model, const char *paths_json, mlxr_error *err)
@@ -218,10 +325,11 @@ const char *cli_mlx_library(void)
 
 char *cli_cache_dir(void)
 {
-    const char *root = getenv("MLXR_HOME"), *home = getenv("HOME");
+    char *root = NULL, *cache = NULL;
 
-    if (root && *root) return mlxr_asprintf("%s/cache", root);
-    return home && *home ? mlxr_asprintf("%s/.mlxr/cache", home) : NULL;
+    if (cli_store_root(&root, NULL) == MLXR_OK) cache = mlxr_asprintf("%s/cache", root);
+    free(root);
+    return cache;
 }
 
 mlxr_status cli_text(char **out, const char *arg, mlxr_error *err)
@@ -276,7 +384,7 @@ static void show_progress(uint64_t done, uint64_t total, void *ud)
 mlxr_progress cli_progress(const char *what)
 {
     mlxr_progress p = {.ud = (void *)(uintptr_t)what};
-    if (isatty(STDERR_FILENO)) p.fn = show_progress;
+    if (!global.quiet && isatty(STDERR_FILENO)) p.fn = show_progress;
     return p;
 }
 

@@ -8,7 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "answerer.h"
+#include "base/fs.h"
 #include "base/json.h"
+#include "daemon.h"
+#include "runner/settings.h"
 
 /* ---- options ---- */
 
@@ -16,7 +20,7 @@ static const double most = 2147483647.0;
 
 void model_options_init(struct model_options *m, const char *program)
 {
-    *m = (struct model_options){.program = program, .runner = "local", .device = "cpu"};
+    *m = (struct model_options){.program = program, .runner = "local"};
 }
 
 void engine_option_table(struct cli_option table[ENGINE_N_OPTIONS], struct model_options *m)
@@ -50,6 +54,18 @@ void model_option_table(struct cli_option table[MODEL_N_OPTIONS], struct model_o
     engine_option_table(table + MLXR_COUNT(own), m);
 }
 
+void daemon_option_table(struct cli_option table[DAEMON_N_OPTIONS], struct model_options *m)
+{
+    const struct cli_option options[] = {
+        {"host", CLI_STRING, "HOST", &m->host, 0, 0, DAEMON_HOST_HELP},
+        {"local", CLI_FLAG, NULL, &m->local, 0, 0,
+         "answer in this process, also where a daemon serves the store"},
+    };
+    _Static_assert(MLXR_COUNT(options) == DAEMON_N_OPTIONS, "the table's size");
+    memcpy(table, options, sizeof options);
+    m->may_ask_daemon = true;
+}
+
 void generate_options_init(struct generate_options *g, const char *program)
 {
     *g = (struct generate_options){.logprobs = -1};
@@ -79,6 +95,16 @@ void generate_option_table(struct cli_option table[GENERATE_N_OPTIONS], struct g
 
 /* ---- model ---- */
 
+/* A model of the store may be removed by another process while it is opened; what was not found by then would count as absent. */
+static mlxr_status check_still_there(const char *dir, const char *model, mlxr_error *err)
+{
+    return mlxr_path_is_dir(dir)
+               ? MLXR_OK
+               : mlxr_fail(err, MLXR_E_NOT_FOUND,
+                           "no such model any more: model \"%s\" was removed while it was opened",
+                           model ? model : dir);
+}
+
 mlxr_status model_open(mlxr_runner **out, const struct model_options *m, mlxr_error *err)
 {
     mlxr_runner_options options = mlxr_runner_options_default();
@@ -90,7 +116,7 @@ mlxr_status model_open(mlxr_runner **out, const struct model_options *m, mlxr_er
     if (!mock && (st = cli_model_dir(&dir, m->model, m->paths_json, err)) != MLXR_OK) return st;
     cache_dir = cli_cache_dir();
     options.adapter = mock ? "mock" : "native";
-    options.device = m->device;
+    if (m->device) options.device = m->device;
     options.isa = cli_isa();
     options.mlx_library = cli_mlx_library();
     options.cache_dir = cache_dir;
@@ -102,6 +128,11 @@ mlxr_status model_open(mlxr_runner **out, const struct model_options *m, mlxr_er
     options.log = cli_log(m->program, m->verbose);
     options.progress = cli_progress("loading");
     st = mlxr_runner_open(out, mock ? "mock" : dir, &options, err);
+    if (!mock && check_still_there(dir, m->model, NULL) != MLXR_OK) {
+        mlxr_runner_close(*out);
+        *out = NULL;
+        st = check_still_there(dir, m->model, err);
+    }
     free(cache_dir);
     free(dir);
     return st;
@@ -116,7 +147,7 @@ mlxr_status engine_open(mlxr_engine **out, const struct model_options *m, mlxr_e
     *out = NULL;
     if ((st = cli_model_dir(&dir, m->model, m->paths_json, err)) != MLXR_OK) return st;
     cache_dir = cli_cache_dir();
-    options.device = m->device;
+    if (m->device) options.device = m->device;
     options.isa = cli_isa();
     options.mlx_library = cli_mlx_library();
     options.cache_dir = cache_dir;
@@ -127,6 +158,11 @@ mlxr_status engine_open(mlxr_engine **out, const struct model_options *m, mlxr_e
     options.log = cli_log(m->program, m->verbose);
     options.progress = cli_progress("loading");
     st = mlxr_engine_open(out, dir, &options, err);
+    if (check_still_there(dir, m->model, NULL) != MLXR_OK) {
+        mlxr_engine_close(*out);
+        *out = NULL;
+        st = check_still_there(dir, m->model, err);
+    }
     free(cache_dir);
     free(dir);
     return st;
@@ -135,7 +171,7 @@ mlxr_status engine_open(mlxr_engine **out, const struct model_options *m, mlxr_e
 /* ---- output ---- */
 
 struct output {
-    mlxr_runner *runner;
+    struct answerer *answerer;
     const char *program;
     bool json, apart; /* apart: choices are told when they are whole */
     struct shown shown;
@@ -143,9 +179,9 @@ struct output {
     int write_errno; /* the first error of standard output */
 };
 
-static void cancel_runner(void *ud)
+static void cancel_answer(void *ud)
 {
-    mlxr_runner_cancel(ud);
+    answerer_cancel(ud);
 }
 
 static double milliseconds(uint64_t ns)
@@ -165,8 +201,14 @@ static void json_call(mlxr_buf *b, const mlxr_tool_call *c)
     mlxr_buf_char(b, '}');
 }
 
-/* One event as a JSON object. */
-static void json_line(mlxr_buf *b, const mlxr_event *ev)
+static void json_token(mlxr_buf *b, const char *before, const char *text)
+{
+    mlxr_buf_printf(b, "%s\"token\": ", before);
+    mlxr_json_escape(b, text ? text : "", text ? strlen(text) : 0);
+}
+
+/* One event as a JSON object. texts: where tokens have no ids, else NULL. */
+static void json_line(mlxr_buf *b, const mlxr_event *ev, const struct token_texts *texts)
 {
     bool token = ev->type == MLXR_EVENT_TOKEN;
     const mlxr_stats *s = ev->stats;
@@ -200,10 +242,16 @@ static void json_line(mlxr_buf *b, const mlxr_event *ev)
     }
     if (token && ev->id >= 0) mlxr_buf_printf(b, ", \"id\": %d", (int)ev->id);
     if (ev->has_logprob) {
+        if (texts) json_token(b, ", ", texts->token);
         mlxr_buf_printf(b, ", \"logprob\": %.9g, \"top\": [", ev->logprob);
-        for (size_t i = 0; i < ev->n_top; i++)
-            mlxr_buf_printf(b, "%s{\"id\": %d, \"logprob\": %.9g}", i ? ", " : "", (int)ev->top[i].id,
-                            ev->top[i].logprob);
+        for (size_t i = 0; i < ev->n_top; i++) {
+            mlxr_buf_str(b, i ? ", {" : "{");
+            if (texts)
+                json_token(b, "", texts->top[i]);
+            else
+                mlxr_buf_printf(b, "\"id\": %d", (int)ev->top[i].id);
+            mlxr_buf_printf(b, ", \"logprob\": %.9g}", ev->top[i].logprob);
+        }
         mlxr_buf_char(b, ']');
     }
     if (s)
@@ -229,7 +277,7 @@ static void on_event(const mlxr_event *event, void *ud)
 
     if (o->json) {
         o->line.len = 0;
-        json_line(&o->line, event);
+        json_line(&o->line, event, answerer_token_texts(o->answerer));
         if (o->line.failed) o->write_errno = ENOMEM;
         write_out(o, o->line.data, o->line.len);
     } else if (o->apart && event->type == MLXR_EVENT_COMPLETED) {
@@ -254,7 +302,7 @@ static void on_event(const mlxr_event *event, void *ud)
     if (!o->json && event->type == MLXR_EVENT_COMPLETED && event->warning)
         fprintf(stderr, "%s: warning: %s\n", o->program, event->warning);
     /* A signal that came before generate began is only seen here. */
-    if (o->write_errno || cli_interrupted()) mlxr_runner_cancel(o->runner);
+    if (o->write_errno || cli_interrupted()) answerer_cancel(o->answerer);
 }
 
 void generate_show_end(mlxr_buf *out, struct shown *s)
@@ -314,24 +362,30 @@ static mlxr_status answer(struct generate_options *g, struct output *out, const 
                           mlxr_stats *stats, mlxr_error *err)
 {
     mlxr_request request = mlxr_request_default();
-    struct parameters parameters = g->parameters;
+    struct parameters parameters = g->parameters, given = g->parameters;
     mlxr_status st;
 
     request.prompt = prompt;
     request.system = g->system;
     request.raw = g->raw;
-    request.max_tokens = 512;
     request.ignore_eos = g->ignore_eos;
     request.logprobs = g->logprobs >= 0;
     request.top_logprobs = g->logprobs > 0 ? (int32_t)g->logprobs : 0;
-    request.sampling.temperature = 0;
+    parameters_default(&parameters, "max_tokens", "512");
+    parameters_default(&parameters, "temperature", "0");
     if ((st = form_apply(&g->form, &request, err)) != MLXR_OK) return st;
     if ((st = parameters_apply(&parameters, &request, err)) != MLXR_OK) return st;
     out->apart = request.n_choices > 1 && !g->json;
     out->shown.terminal = isatty(STDOUT_FILENO);
-    if ((st = model_open(&out->runner, &g->model, err)) != MLXR_OK) return st;
-    cli_on_interrupt(cancel_runner, out->runner);
-    return mlxr_runner_generate(out->runner, &request, on_event, out, stats, err);
+    if ((st = answerer_open(&out->answerer, &g->model, err)) != MLXR_OK) return st;
+    /* What the model's recipe says stands between this program's defaults and its options. */
+    if (answerer_engine(out->answerer)) {
+        mlxr_settings_apply(mlxr_engine_settings(answerer_engine(out->answerer)), &request);
+        if ((st = parameters_apply(&given, &request, err)) != MLXR_OK) return st;
+        out->apart = request.n_choices > 1 && !g->json;
+    }
+    cli_on_interrupt(cancel_answer, out->answerer);
+    return answerer_generate(out->answerer, &request, &parameters, on_event, out, stats, err);
 }
 
 /* Whether someone piped or redirected something in, as opposed to a terminal, /dev/null or nothing at all. */
@@ -385,7 +439,7 @@ int generate_run(struct generate_options *g)
     } else if (st == MLXR_E_CANCELLED) {
         if (!g->json) putchar('\n');
         generate_print_stats(g->done_line && !g->json ? stdout : stderr, "cancelled", &stats,
-                             mlxr_runner_device_name(out.runner));
+                             answerer_device_name(out.answerer));
         code = cli_interrupted() ? 128 + cli_interrupted() : CLI_EXIT_FAILED;
     } else if (st != MLXR_OK) {
         if (stats.generated_token_count > 0 && !g->json) putchar('\n');
@@ -395,14 +449,14 @@ int generate_run(struct generate_options *g)
         if (!g->json && !out.apart) putchar('\n');
         if (g->done_line || g->model.verbose)
             generate_print_stats(g->done_line && !g->json ? stdout : stderr, "done", &stats,
-                                 mlxr_runner_device_name(out.runner));
+                                 answerer_device_name(out.answerer));
     }
     if (!out.write_errno && fflush(stdout) != 0) {
         fprintf(stderr, "%s: cannot write the answer: %s\n", program, strerror(errno));
         code = CLI_EXIT_FAILED;
     }
     cli_on_interrupt(NULL, NULL);
-    mlxr_runner_close(out.runner);
+    answerer_close(out.answerer);
     mlxr_buf_clear(&out.line);
     form_clear(&g->form);
     free(prompt);

@@ -11,15 +11,21 @@
 /* Which model, on what. */
 struct model_options {
     const char *program;
-    const char *runner, *device, *precision, *kv, *paths_json, *model;
+    const char *runner, *device, *precision, *kv, *paths_json, *model; /* device NULL: cpu */
     int64_t context, threads, mock_token_ms;
     bool verbose;
+    /* run and chat may also ask a daemon (answerer.h). */
+    bool may_ask_daemon, local;
+    const char *host;
 };
 enum { ENGINE_N_OPTIONS = 6, MODEL_N_OPTIONS = ENGINE_N_OPTIONS + 4 };
 void model_options_init(struct model_options *m, const char *program);
 void model_option_table(struct cli_option table[MODEL_N_OPTIONS], struct model_options *m);
 /* Its part for commands that take a real model alone and say its name and context otherwise. */
 void engine_option_table(struct cli_option table[ENGINE_N_OPTIONS], struct model_options *m);
+/* --host and --local; sets may_ask_daemon. */
+enum { DAEMON_N_OPTIONS = 2 };
+void daemon_option_table(struct cli_option table[DAEMON_N_OPTIONS], struct model_options *m);
 /* MODEL resolved and loaded. */
 mlxr_status model_open(mlxr_runner **out, const struct model_options *m, mlxr_error *err);
 mlxr_status engine_open(mlxr_engine **out, const struct model_options *m, mlxr_error *err);

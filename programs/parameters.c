@@ -223,6 +223,10 @@ mlxr_status parameters_apply(struct parameters *p, mlxr_request *r, mlxr_error *
             else
                 *(int32_t *)(void *)(t->target == SAMPLING_INT ? sampling
                                                                : request) = (int32_t)p->values[i].i;
+            /* -1 would be as not given, and a model's own limit would count. */
+            if (t->target == REQUEST_INT && t->offset == offsetof(mlxr_request, max_tokens) &&
+                p->values[i].i < 0)
+                r->max_tokens = INT32_MAX;
         }
         if (t->target == OVERFLOW && p->values[i].s)
             r->overflow = *p->values[i].s == 'e'   ? MLXR_OVERFLOW_ERROR
@@ -246,6 +250,74 @@ mlxr_status parameters_apply(struct parameters *p, mlxr_request *r, mlxr_error *
         r->sampling.n_logit_bias = p->logit_bias.n;
     }
     return MLXR_OK;
+}
+
+static bool is_given(const struct parameters *p, size_t i)
+{
+    return is_list(&table[i])   ? list_of((struct parameters *)(uintptr_t)p, &table[i])->n > 0
+           : is_real(&table[i]) ? !isnan(p->values[i].r)
+           : is_int(&table[i])  ? p->values[i].i != INT64_MIN
+                                : p->values[i].s != NULL;
+}
+
+void parameters_default(struct parameters *p, const char *name, const char *text)
+{
+    size_t i = find(name, NULL);
+
+    if (i < MLXR_COUNT(table) && !is_given(p, i)) parameters_set(p, name, text, NULL);
+}
+
+/* What the native API calls it; NULL: it has no such option. */
+static const char *api_name(const struct parameter *t)
+{
+    static const char *const names[] = {"num_predict",
+                                        "temperature",
+                                        "top_k",
+                                        "top_p",
+                                        "min_p",
+                                        "typical_p",
+                                        "repeat_penalty",
+                                        "presence_penalty",
+                                        "repeat_last_n",
+                                        "num_keep",
+                                        "frequency_penalty",
+                                        "seed",
+                                        "stop"};
+
+    if (strcmp(t->name, "max_tokens") == 0) return "num_predict";
+    for (size_t i = 0; i < MLXR_COUNT(names); i++)
+        if (strcmp(names[i], t->name) == 0) return names[i];
+    return NULL;
+}
+
+bool parameters_to_options(json_t *options, const struct parameters *p, const char **overflow,
+                           const char **missing)
+{
+    *overflow = *missing = NULL;
+    for (size_t i = 0; i < MLXR_COUNT(table); i++) {
+        const struct parameter *t = &table[i];
+        const char *name = api_name(t);
+        json_t *value;
+        if (!is_given(p, i)) continue;
+        if (t->target == OVERFLOW) {
+            *overflow = p->values[i].s;
+            continue;
+        }
+        if (!name) {
+            *missing = t->name;
+            return false;
+        }
+        value = is_list(t)   ? json_array()
+                : is_real(t) ? json_real(p->values[i].r)
+                             : json_integer(p->values[i].i);
+        for (size_t k = 0; is_list(t) && k < p->stop.n; k++)
+            if (json_array_append_new(value, json_string(p->stop.items[k])) != 0) {
+                json_decref(value);
+                return false;
+            }
+        if (json_object_set_new(options, name, value) != 0) return false;
+    }
+    return true;
 }
 
 bool parameters_at(const struct parameters *p, size_t i, const char **name, const char **help,

@@ -34,6 +34,13 @@ bool parameters_unset(struct parameters *p, const char *name, mlxr_error *err);
 /* Over what the request has, whose arrays are then p's. */
 mlxr_status parameters_apply(struct parameters *p, mlxr_request *r, mlxr_error *err);
 
+/* Sets one that is not given. */
+void parameters_default(struct parameters *p, const char *name, const char *text);
+/* Those that are given, into "options" of a request to a daemon; *overflow: that word, which is not among them, or NULL. false:
+ * *missing is one that the API does not have, or NULL when memory is out. */
+bool parameters_to_options(json_t *options, const struct parameters *p, const char **overflow,
+                           const char **missing);
+
 /* Those that are given, as an object: name to text, or to a list of texts. NULL: out of memory. */
 json_t *parameters_to_json(const struct parameters *p);
 /* The i-th one's name, and its value as text when it is given ("" else; lists joined by spaces, quoted); false past the end. */

@@ -5,17 +5,17 @@
 
 #include <jansson.h>
 
-#include "../generate.h"
+#include "../answerer.h"
 #include "../lines.h"
 #include "mlxctl.h"
 
 struct chat {
     struct model_options model;
     struct parameters parameters; /* over the model's own sampling; texts set here lie in `texts` */
-    mlxr_runner *runner;
+    struct answerer *answerer;
     struct lines *lines;
     json_t *messages; /* the conversation, without the system text */
-    char *system;     /* or NULL */
+    char *system;     /* NULL: the model's own, if it has one; "": none */
     mlxr_think think;
     bool verbose, remembers;
     bool failed; /* some turn was not answered */

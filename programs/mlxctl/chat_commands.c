@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "chat.h"
+#include "runner/settings.h"
 
 /* ---- words ---- */
 
@@ -98,9 +99,8 @@ static void set_system(struct chat *c, const char *rest)
 
     if (!text) return;
     free(c->system);
-    c->system = *text ? text : NULL;
-    if (!*text) free(text);
-    if (lines_interactive(c->lines)) printf("The system text is %s.\n", c->system ? "set" : "empty");
+    c->system = text;
+    if (lines_interactive(c->lines)) printf("The system text is %s.\n", *text ? "set" : "empty");
 }
 
 static void set(struct chat *c, const char *rest)
@@ -135,10 +135,10 @@ static void set(struct chat *c, const char *rest)
 
 static void show_info(struct chat *c)
 {
-    mlxr_engine *engine = mlxr_runner_engine(c->runner);
+    mlxr_engine *engine = answerer_engine(c->answerer);
 
     printf("model         %s\n", c->model.model ? c->model.model : "mock");
-    printf("device        %s\n", mlxr_runner_device_name(c->runner));
+    printf("device        %s\n", answerer_device_name(c->answerer));
     if (engine) {
         mlxr_engine_info info = mlxr_engine_get_info(engine);
         printf("folder        %s\nfamily        %s\nlayers        %zu\nhidden size   %zu\nvocabulary    %zu\n"
@@ -149,18 +149,45 @@ static void show_info(struct chat *c)
     printf("messages      %zu\n", json_array_size(c->messages));
 }
 
+/* What the model's recipe says of a parameter; value stays empty where that is nothing. */
+static void own_value(mlxr_buf *value, const mlxr_settings *s, const char *name)
+{
+    const json_t *v = json_object_get(s->parameters, name);
+    size_t n = json_is_array(v) ? json_array_size(v) : v != NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        char *text = json_dumps(json_is_array(v) ? json_array_get(v, i) : v,
+                                JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+        if (text) mlxr_buf_printf(value, "%s%s", i ? " " : "", text);
+        free(text);
+    }
+}
+
 static void show_parameters(const struct chat *c)
 {
+    mlxr_engine *engine = answerer_engine(c->answerer);
     const char *name, *help;
     mlxr_buf value = {0};
 
-    for (size_t i = 0; parameters_at(&c->parameters, i, &name, &help, &value); i++)
-        printf("%-22s %-12s %s\n", name, value.len ? value.data : "-", help);
+    for (size_t i = 0; parameters_at(&c->parameters, i, &name, &help, &value); i++) {
+        bool own = !value.len && engine;
+        if (own) own_value(&value, mlxr_engine_settings(engine), name);
+        printf("%-22s %-12s %s%s\n", name, value.len ? value.data : "-", help,
+               own && value.len ? " [the model's own]" : "");
+    }
     mlxr_buf_clear(&value);
 }
 
 static void show_messages(const struct chat *c)
 {
+    mlxr_engine *engine = answerer_engine(c->answerer);
+    const json_t *own = engine ? mlxr_engine_settings(engine)->messages : NULL;
+
+    for (size_t i = 0; i < json_array_size(own); i++) {
+        const json_t *m = json_array_get(own, i);
+        printf("%s: %s [the model's own]\n", json_string_value(json_object_get(m, "role")),
+               json_string_value(json_object_get(m, "content")));
+    }
     for (size_t i = 0; i < json_array_size(c->messages); i++) {
         const json_t *m = json_array_get(c->messages, i);
         printf("%s: %s\n", json_string_value(json_object_get(m, "role")),
@@ -170,17 +197,23 @@ static void show_messages(const struct chat *c)
 
 static void show(struct chat *c, const char *rest)
 {
-    mlxr_engine *engine = mlxr_runner_engine(c->runner);
     mlxr_error err = {0};
+    char *text = NULL;
 
     if (*rest == '\0' || takes(rest, "info", &rest)) {
         show_info(c);
     } else if (takes(rest, "parameters", &rest)) {
         show_parameters(c);
     } else if (takes(rest, "system", &rest)) {
-        printf("%s\n", c->system ? c->system : "");
+        mlxr_engine *engine = answerer_engine(c->answerer);
+        const char *own = engine ? mlxr_engine_settings(engine)->system : NULL;
+        printf("%s\n", c->system ? c->system : own ? own : "");
     } else if (takes(rest, "template", &rest)) {
-        printf("%s\n", engine ? mlxr_engine_template_source(engine) : "");
+        if (answerer_template(&text, c->answerer, &err) == MLXR_OK)
+            printf("%s\n", text);
+        else
+            complain(c, &err);
+        free(text);
     } else if (takes(rest, "messages", &rest)) {
         show_messages(c);
     } else {

@@ -638,6 +638,10 @@ int cmd_bench(int argc, char **argv)
         {"json", CLI_FLAG, NULL, &json, 0, 0, "as one JSON object"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
     };
+    static const struct cli_example examples[] = {
+        {"mlxctl bench smollm2 -p 64 -n 16", "a prompt of 64 tokens, then 16 one by one", NULL},
+        {"mlxctl bench smollm2 -p 16 -n 8 -b 4 --json", "four sequences at a time, for a program", NULL},
+    };
     const struct cli cli = {
         .program = "mlxctl bench",
         .synopsis = "MODEL [-p 512] [-n 128] [-t THREADS] [-b BATCH] [-d CONTEXT] [-r REPEATS] [--json]",
@@ -646,6 +650,9 @@ int cmd_bench(int argc, char **argv)
                    "share of the memory's bandwidth, times to load and to the first token, peak memory.",
         .options = options,
         .n_options = MLXR_COUNT(options),
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .arguments = "model",
     };
     mlxr_device_options device_options = {0};
     bench b = {0};

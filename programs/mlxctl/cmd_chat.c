@@ -8,25 +8,26 @@
 
 #include "base/fs.h"
 #include "chat.h"
+#include "runner/settings.h"
 
 /* ---- Ctrl-C: state of the process, since a handler has no other way to it ---- */
 
 static volatile int interrupted;
-static mlxr_runner *volatile answering;
+static struct answerer *volatile answering;
 static struct lines *volatile reading;
 
 static void on_interrupt(int sig)
 {
     (void)sig;
     __atomic_store_n(&interrupted, 1, __ATOMIC_RELAXED);
-    mlxr_runner_cancel(answering);
+    answerer_cancel(answering);
     lines_wake(reading);
 }
 
 /* ---- a turn ---- */
 
 struct turn {
-    mlxr_runner *runner;
+    struct answerer *answerer;
     mlxr_buf text, thinking, line; /* the answer; what is written of an event */
     struct shown shown;
     int write_errno;
@@ -44,7 +45,7 @@ static void on_event(const mlxr_event *ev, void *ud)
         (fwrite(t->line.data, 1, t->line.len, stdout) != t->line.len || fflush(stdout) != 0))
         t->write_errno = errno ? errno : EIO;
     /* A Ctrl-C before the request began is seen here. */
-    if (t->write_errno || mlxr_cancelled(&interrupted)) mlxr_runner_cancel(t->runner);
+    if (t->write_errno || mlxr_cancelled(&interrupted)) answerer_cancel(t->answerer);
 }
 
 static bool add_message(json_t *messages, const char *role, const char *content)
@@ -69,7 +70,7 @@ static char *messages_text(const struct chat *c)
     json_t *all = json_array();
     char *text = NULL;
 
-    if (all && (!c->system || add_message(all, "system", c->system)) &&
+    if (all && (!c->system || !*c->system || add_message(all, "system", c->system)) &&
         json_array_extend(all, c->messages) == 0)
         text = json_dumps(all, JSON_COMPACT);
     json_decref(all);
@@ -78,22 +79,26 @@ static char *messages_text(const struct chat *c)
 
 static mlxr_status ask(struct chat *c, struct turn *t, mlxr_stats *stats, mlxr_error *err)
 {
-    mlxr_engine *engine = mlxr_runner_engine(c->runner);
+    mlxr_engine *engine = answerer_engine(c->answerer);
     mlxr_request request = mlxr_request_default();
     char *messages = messages_text(c);
     mlxr_status st;
 
     if (!messages) return mlxr_fail_nomem(err, "chat");
     request.messages_json = messages;
-    if (engine) request.sampling = mlxr_engine_sampling_default(engine);
+    if (engine) {
+        request.sampling = mlxr_engine_sampling_default(engine);
+        mlxr_settings_apply(mlxr_engine_settings(engine), &request);
+        request.system = c->system; /* "": none, not the model's own either */
+    }
     st = parameters_apply(&c->parameters, &request, err);
     request.n_choices = 1;
     request.parts = true;
     request.think = c->think;
     if (st == MLXR_OK) {
         __atomic_store_n(&interrupted, 0, __ATOMIC_RELAXED);
-        answering = c->runner;
-        st = mlxr_runner_generate(c->runner, &request, on_event, t, stats, err);
+        answering = c->answerer;
+        st = answerer_generate(c->answerer, &request, &c->parameters, on_event, t, stats, err);
         answering = NULL;
     }
     free(messages);
@@ -103,7 +108,7 @@ static mlxr_status ask(struct chat *c, struct turn *t, mlxr_stats *stats, mlxr_e
 /* false: standard output is gone. */
 static bool take_turn(struct chat *c, const char *text)
 {
-    struct turn t = {.runner = c->runner,
+    struct turn t = {.answerer = c->answerer,
                      .shown.terminal = lines_interactive(c->lines) && isatty(STDOUT_FILENO)};
     mlxr_stats stats = {0};
     mlxr_error err = {0};
@@ -141,7 +146,7 @@ static bool take_turn(struct chat *c, const char *text)
         if (!lines_interactive(c->lines)) c->failed = true;
     } else if (c->verbose) {
         generate_print_stats(stderr, st == MLXR_OK ? "done" : "stopped", &stats,
-                             mlxr_runner_device_name(c->runner));
+                             answerer_device_name(c->answerer));
     }
     if (t.write_errno)
         fprintf(stderr, "%s: cannot write the answer: %s\n", c->model.program, strerror(t.write_errno));
@@ -212,7 +217,8 @@ static int run(struct chat *c)
     if (!c->messages || !c->lines) {
         mlxr_fail_nomem(&err, "chat");
         cli_fail(c->model.program, &err);
-    } else if (model_open(&c->runner, &c->model, &err) != MLXR_OK) {
+    } else if (answerer_open(&c->answerer, &c->model, &err) != MLXR_OK ||
+               answerer_load(c->answerer, &err) != MLXR_OK) {
         cli_fail(c->model.program, &err);
     } else {
         reading = c->lines;
@@ -222,7 +228,7 @@ static int run(struct chat *c)
         signal(SIGINT, SIG_DFL);
         reading = NULL;
     }
-    mlxr_runner_close(c->runner);
+    answerer_close(c->answerer);
     lines_close(c->lines);
     json_decref(c->messages);
     free(history);
@@ -233,7 +239,7 @@ static int run(struct chat *c)
 
 int cmd_chat(int argc, char **argv)
 {
-    enum { N_OWN = 2, N_OPTIONS = MODEL_N_OPTIONS + PARAMETERS_N + N_OWN };
+    enum { N_OWN = 2, N_OPTIONS = MODEL_N_OPTIONS + PARAMETERS_N + DAEMON_N_OPTIONS + N_OWN };
     struct chat c = {.remembers = true, .interrupted = &interrupted};
     const char *system = NULL, *think = NULL, *args[1] = {0};
     struct cli_option table[N_OPTIONS] = {
@@ -241,16 +247,24 @@ int cmd_chat(int argc, char **argv)
         {"think", CLI_CHOICE, "off|on|low|medium|high", &think, 0, 0,
          "thinking before an answer (default: as the chat template has it)"},
     };
+    static const struct cli_example examples[] = {
+        {"mlxctl chat smollm2", "a conversation; Ctrl-D ends it", NULL},
+        {"printf 'Hello\\n/bye\\n' | mlxctl chat smollm2 --system 'Be short.'", "lines of a script", NULL},
+        {"mlxctl chat smollm2 --host 127.0.0.1:11434", "with a daemon", "daemon"},
+    };
     const struct cli cli = {
         .program = "mlxctl chat",
         .synopsis = "MODEL [options]",
         .summary = "A conversation with a model, with line editing and a history on a terminal, line by line "
-                   "from a pipe.\n"
-                   "Sampling is the model's own (generation_config.json) where no option says otherwise. "
-                   "/help lists the\n"
-                   "commands; Ctrl-C stops an answer, Ctrl-D ends.",
+                   "from a pipe. Sampling is the model's own (generation_config.json) where no option says "
+                   "otherwise. /help lists the commands; Ctrl-C stops an answer, Ctrl-D ends. A daemon that "
+                   "--host or the environment names, or that serves the store, answers instead of this "
+                   "process (mlxctl ps).",
         .options = table,
         .n_options = N_OPTIONS,
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .arguments = "model",
     };
     size_t n_args;
     int code;
@@ -259,12 +273,14 @@ int cmd_chat(int argc, char **argv)
     parameters_init(&c.parameters);
     parameters_options(table + N_OWN, &c.parameters);
     model_option_table(table + N_OWN + PARAMETERS_N, &c.model);
+    daemon_option_table(table + N_OWN + PARAMETERS_N + MODEL_N_OPTIONS, &c.model);
     if (!cli_parse(&cli, argc, argv, args, 1, &n_args, &code)) return code;
     if (!c.model.model && n_args > 0)
         c.model.model = args[0];
     else if (n_args > 0)
         return cli_usage(&cli, "unexpected argument \"%s\"", args[0]);
     if (!c.model.model && strcmp(c.model.runner, "mock") != 0) return cli_usage(&cli, "MODEL is missing");
+    if (c.model.host && c.model.local) return cli_usage(&cli, "--host and --local are both given");
     c.verbose = c.model.verbose;
     if (think) form_think(&c.think, think);
     if (system && !(c.system = mlxr_strdup(system))) return CLI_EXIT_FAILED;

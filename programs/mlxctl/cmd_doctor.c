@@ -100,15 +100,24 @@ int cmd_doctor(int argc, char **argv)
         {"json", CLI_FLAG, NULL, &json, 0, 0, "as one JSON object: errors, warnings, findings"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
     };
+    static const struct cli_exit exits[] = {{0, "no error is among the findings"}, {1, "there is one"}};
+    static const struct cli_example examples[] = {
+        {"mlxctl doctor", "this machine: devices, memory, store, disk", NULL},
+        {"mlxctl doctor SmolLM2-135M-Instruct-4bit", "a model folder", NULL},
+    };
     const struct cli cli = {
         .program = "mlxctl doctor",
         .synopsis = "[MODEL] [--json]",
         .summary =
             "What is wrong with a model folder, everything at once; without MODEL, with this machine:\n"
-            "devices, memory, cache, disk. A line a finding: ok, warn or error. The exit code is 1 when\n"
-            "there is an error.",
+            "devices, memory, cache, disk, the store. A line a finding: ok, warn or error.",
         .options = options,
         .n_options = MLXR_COUNT(options),
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .exits = exits,
+        .n_exits = MLXR_COUNT(exits),
+        .arguments = "model",
     };
     doctor d = {.json = {.root = json_array()}};
     doctor_weights weights = {0};

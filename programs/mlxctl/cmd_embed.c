@@ -73,6 +73,11 @@ int cmd_embed(int argc, char **argv)
         {"context", CLI_INT, "N", &model.context, 0, 2147483647.0,
          "tokens of a text (0: the model's, at most 8192)"},
     };
+    static const struct cli_example examples[] = {
+        {"echo '{\"text\": \"a sentence\"}' | mlxctl embed smollm2", "the vector of a text", NULL},
+        {"mlxctl embed smollm2 --pooling mean --dimensions 16 < requests.jsonl", "shorter ones of many",
+         NULL},
+    };
     const struct cli cli = {
         .program = "mlxctl embed",
         .synopsis = "MODEL [options]",
@@ -81,6 +86,9 @@ int cmd_embed(int argc, char **argv)
                    "\"tokens\": N} or {\"error\"}. Vectors have length 1.",
         .options = table,
         .n_options = N_OPTIONS,
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .arguments = "model",
     };
     mlxr_error err = {0};
     size_t n_args;

@@ -256,6 +256,12 @@ int cmd_grammar(int argc, char **argv)
         {"n", CLI_INT, "N", &n, 1, 1e9, "sample: how many texts (default: 1)"},
         {"seed", CLI_INT, "S", &seed, 0, 1e15, "sample: which ones (default: 0)"},
     };
+    static const struct cli_example examples[] = {
+        {"echo '{\"name\": \"Ada\", \"age\": 36}' | mlxctl grammar check schema.json",
+         "could an answer be this?", NULL},
+        {"mlxctl grammar sample schema.json -n 3 --seed 1", "what the schema leaves open", NULL},
+        {"mlxctl grammar sample --regex '[A-Z]{3}-[0-9]{2,4}'", "a text of a regular expression", NULL},
+    };
     const struct cli cli = {
         .program = "mlxctl grammar",
         .synopsis = "check|sample SCHEMA.json|--gbnf FILE|--regex PATTERN [-n N] [--seed S]",
@@ -267,10 +273,13 @@ int cmd_grammar(int argc, char **argv)
             "the order of members aside? A line that is no JSON gets {\"error\": ...}. With --gbnf and\n"
             "--regex each line is a JSON string, whose text is checked; \"at\" is how many of its "
             "characters\n"
-            "fit. What cannot be enforced or is wrong: one line {\"error\": ...} and exit code 1.\n"
+            "fit. What cannot be enforced or is wrong: one line {\"error\": ...} and exit code 1.\n\n"
             "sample: writes random texts of it, one a line; those of --gbnf and --regex as JSON strings.",
         .options = options,
         .n_options = MLXR_COUNT(options),
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .arguments = "check|sample file",
     };
     mlxr_grammar *g = NULL;
     mlxr_error err = {0};

@@ -23,6 +23,9 @@ int cmd_import_gguf(int argc, char **argv)
         {"bits", CLI_INT, "N", &bits, 2, 8, "... as affine of so many bits (4)"},
         {"group-size", CLI_INT, "N", &group_size, 32, 128, "... in groups of so many (32)"},
     };
+    static const struct cli_example examples[] = {
+        {"mlxctl import-gguf model.gguf folder", "a folder for mlxctl, MLX and others", NULL},
+    };
     const struct cli cli = {
         .program = "mlxctl import-gguf",
         .synopsis = "FILE.gguf DIR [--requantize [--bits N] [--group-size N]]",
@@ -32,6 +35,9 @@ int cmd_import_gguf(int argc, char **argv)
             "some is refused by name unless --requantize is given.",
         .options = options,
         .n_options = MLXR_COUNT(options),
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .arguments = "file dir",
     };
     const char *args[2];
     mlxr_error err = {0};

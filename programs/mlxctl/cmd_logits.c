@@ -216,6 +216,12 @@ int cmd_logits(int argc, char **argv)
         {"t", CLI_INT, "THREADS", &n_threads, 0, 4096, "threads; 0 (default): one a core"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
     };
+    static const struct cli_example examples[] = {
+        {"echo '{\"ids\": [1, 2, 3], \"last\": 1}' | mlxctl logits smollm2", "logits of the last position",
+         NULL},
+        {"echo '{\"ids\": [1, 2, 3]}' | mlxctl logits smollm2 --greedy 8",
+         "the likeliest eight tokens that follow", NULL},
+    };
     const struct cli cli = {
         .program = "mlxctl logits",
         .synopsis =
@@ -227,6 +233,9 @@ int cmd_logits(int argc, char **argv)
                    "{\"error\": ...}.",
         .options = options,
         .n_options = MLXR_COUNT(options),
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .arguments = "model",
     };
     mlxr_device_options device_options = {0};
     mlxr_error err = {0};

@@ -132,6 +132,12 @@ int cmd_perplexity(int argc, char **argv)
         {"windows", CLI_INT, "N", &windows, 0, 2147483647.0, "the first N windows alone (0: all)"},
         {"json", CLI_FLAG, NULL, &json, 0, 0, "one JSON object"},
     };
+    static const struct cli_example examples[] = {
+        {"mlxctl perplexity smollm2 text.txt --context 64 --windows 4", "of the first four windows of a text",
+         NULL},
+        {"mlxctl perplexity smollm2 - --context 64 --windows 1 --json < text.txt",
+         "of standard input, for a program", NULL},
+    };
     const struct cli cli = {
         .program = "mlxctl perplexity",
         .synopsis = "MODEL FILE [options]",
@@ -140,6 +146,9 @@ int cmd_perplexity(int argc, char **argv)
                    "standard error. The text is encoded once, with the special tokens the tokenizer adds.",
         .options = table,
         .n_options = N_OPTIONS,
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .arguments = "model file",
     };
     size_t n_args;
     int code;

@@ -78,6 +78,11 @@ int cmd_render(int argc, char **argv)
         {"stats", CLI_FLAG, NULL, &stats, 0, 0, "counts and times on standard error at the end"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
     };
+    static const struct cli_example examples[] = {
+        {"mlxctl render smollm2 < contexts.jsonl", "prompts out of messages", NULL},
+        {"echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}' | mlxctl render chat.jinja",
+         "with a template that is being written", NULL},
+    };
     const struct cli cli = {
         .program = "mlxctl render",
         .synopsis = "MODEL|FILE.jinja [--template NAME] [--stats] < contexts.jsonl",
@@ -88,6 +93,9 @@ int cmd_render(int argc, char **argv)
             "SOURCE_DATE_EPOCH, if that is set, in the time zone TZ.",
         .options = options,
         .n_options = MLXR_COUNT(options),
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .arguments = "model",
     };
     mlxr_chat_template *ct = NULL;
     mlxr_error err = {0};

@@ -149,6 +149,13 @@ int cmd_show(int argc, char **argv)
         {"json", CLI_FLAG, NULL, &json, 0, 0, "as one JSON object, with everything exact"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
     };
+    static const struct cli_example examples[] = {
+        {"mlxctl show smollm2", "family, layers, weights, memory, template, tokenizer", NULL},
+        {"mlxctl show smollm2 --context 512 --sequences 8", "the memory of eight conversations at a time",
+         NULL},
+        {"mlxctl show SmolLM2-135M-Instruct-4bit --json > smollm2.json",
+         "everything, exact, of a model folder", NULL},
+    };
     const struct cli cli = {
         .program = "mlxctl show",
         .synopsis = "MODEL [--context N] [--sequences N] [--device NAME] [--program] [--tensors] [--json]",
@@ -157,6 +164,9 @@ int cmd_show(int argc, char **argv)
             "and the memory it takes for a context. No weight is read.",
         .options = options,
         .n_options = MLXR_COUNT(options),
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .arguments = "model",
     };
     mlxr_error err = {0};
     mlxr_status st;

@@ -117,6 +117,10 @@ int cmd_tokenize(int argc, char **argv)
         {"stats", CLI_FLAG, NULL, &stats, 0, 0, "counts and times on standard error at the end"},
         {"model-paths-json", CLI_STRING, "FILE", &model_paths, 0, 0, "where model ids are looked up"},
     };
+    static const struct cli_example examples[] = {
+        {"echo '{\"text\": \"Hello, world\"}' | mlxctl tokenize smollm2", "text to ids", NULL},
+        {"echo '{\"ids\": [1, 2, 3]}' | mlxctl tokenize smollm2 --stats", "and back, with times", NULL},
+    };
     const struct cli cli = {
         .program = "mlxctl tokenize",
         .synopsis = "MODEL [--no-cache] [--stats] < requests.jsonl",
@@ -127,6 +131,9 @@ int cmd_tokenize(int argc, char **argv)
                    "text. A request that fails gives {\"error\": ...}.",
         .options = options,
         .n_options = MLXR_COUNT(options),
+        .examples = examples,
+        .n_examples = MLXR_COUNT(examples),
+        .arguments = "model",
     };
     mlxr_tokenizer_options tok_options = mlxr_tokenizer_options_default();
     mlxr_tokenizer *tok = NULL;

@@ -34,6 +34,8 @@ void doctor_names_clear(doctor_names *l);
 
 /* ---- the machine (doctor_machine.c) ---- */
 void doctor_machine(doctor *d);
+/* Its models, leftovers, room (doctor_store.c). */
+void doctor_store(doctor *d);
 
 /* ---- a model folder ---- */
 

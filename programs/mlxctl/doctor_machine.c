@@ -172,5 +172,6 @@ void doctor_machine(doctor *d)
     check_mlx(d);
     check_memory(d);
     check_cache(d);
+    doctor_store(d);
     check_model_paths(d);
 }

@@ -36,6 +36,12 @@ done
 cmp "$prefix/shared.out" "$prefix/static.out" || wrong "shared and static library answer differently"
 if ldd "$prefix/static" 2>/dev/null | grep -q libmlxr; then wrong "the static example needs libmlxr.so"; fi
 
+# What the program writes about itself.
+for file in man/man1/mlxctl.1 man/man1/mlxctl-store-list.1 bash-completion/completions/mlxctl zsh/site-functions/_mlxctl \
+    fish/vendor_completions.d/mlxctl.fish; do
+    [ -s "$root/share/$file" ] || wrong "share/$file is not there"
+done
+
 # The example of texts: ids and back, a rendered prompt.
 read -ra flags <<<"$(pkg-config --cflags --libs mlxr)"
 "${cc[@]}" "$source/examples/text.c" -o "$prefix/text" "${flags[@]}"

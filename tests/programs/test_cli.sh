@@ -127,7 +127,7 @@ if [ -w /dev/full ]; then
 fi
 
 # --- mlxctl
-expect "mlxctl alone" 2 '' 'commands:' "$bin/mlxctl"
+expect "mlxctl alone" 2 '' 'tokenize' "$bin/mlxctl"
 expect "mlxctl help" 0 'tokenize' '' "$bin/mlxctl" --help
 expect "mlxctl version" 0 '^mlxctl [0-9]' '' "$bin/mlxctl" --version
 expect "unknown command" 2 '' 'no command "frobnicate"' "$bin/mlxctl" frobnicate
