@@ -95,14 +95,15 @@ void generate_option_table(struct cli_option table[GENERATE_N_OPTIONS], struct g
 
 /* ---- model ---- */
 
-/* A model of the store may be removed by another process while it is opened; what was not found by then would count as absent. */
-static mlxr_status check_still_there(const char *dir, const char *model, mlxr_error *err)
+/* A model of the store may be removed by another process while it is opened; what was not found by then would count as absent. Asked once,
+ * since it may be back the next moment. */
+static bool is_gone(const char *dir, const char *model, mlxr_status *st, mlxr_error *err)
 {
-    return mlxr_path_is_dir(dir)
-               ? MLXR_OK
-               : mlxr_fail(err, MLXR_E_NOT_FOUND,
-                           "no such model any more: model \"%s\" was removed while it was opened",
-                           model ? model : dir);
+    if (mlxr_path_is_dir(dir)) return false;
+    *st = mlxr_fail(err, MLXR_E_NOT_FOUND,
+                    "no such model any more: model \"%s\" was removed while it was opened",
+                    model ? model : dir);
+    return true;
 }
 
 mlxr_status model_open(mlxr_runner **out, const struct model_options *m, mlxr_error *err)
@@ -128,10 +129,9 @@ mlxr_status model_open(mlxr_runner **out, const struct model_options *m, mlxr_er
     options.log = cli_log(m->program, m->verbose);
     options.progress = cli_progress("loading");
     st = mlxr_runner_open(out, mock ? "mock" : dir, &options, err);
-    if (!mock && check_still_there(dir, m->model, NULL) != MLXR_OK) {
+    if (!mock && is_gone(dir, m->model, &st, err)) {
         mlxr_runner_close(*out);
         *out = NULL;
-        st = check_still_there(dir, m->model, err);
     }
     free(cache_dir);
     free(dir);
@@ -158,10 +158,9 @@ mlxr_status engine_open(mlxr_engine **out, const struct model_options *m, mlxr_e
     options.log = cli_log(m->program, m->verbose);
     options.progress = cli_progress("loading");
     st = mlxr_engine_open(out, dir, &options, err);
-    if (check_still_there(dir, m->model, NULL) != MLXR_OK) {
+    if (is_gone(dir, m->model, &st, err)) {
         mlxr_engine_close(*out);
         *out = NULL;
-        st = check_still_there(dir, m->model, err);
     }
     free(cache_dir);
     free(dir);
