@@ -75,6 +75,9 @@ unsigned mlxr_needed_by(const mlxr_needed *n, const char *digest);
  * mlxr_store_gc does it again. */
 void mlxr_store_drop(mlxr_store *store, const mlxr_manifest *m, uint64_t *freed);
 
+/* The view of a manifest that was just named, so that who may only read the store can run the model. What fails is made up for when the model
+ * is run. (view.c) */
+void mlxr_view_make(const mlxr_store *store, const mlxr_manifest *m);
 /* The view called so goes at once, and then its links one by one: who opens a model from it finds all of it, or sees that it went.
  * Absent is fine. (view.c) */
 mlxr_status mlxr_view_remove(const mlxr_store *store, const char *hex, mlxr_error *err);

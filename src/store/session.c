@@ -234,6 +234,7 @@ mlxr_status mlxr_session_name(mlxr_session *s, const mlxr_name *name, const mlxr
     if ((st = mlxr_manifest_remember(store, &spelled, m->digest, old.digest, err)) != MLXR_OK) goto done;
     if ((st = mlxr_io_rename(&store->io, temp, path, err)) != MLXR_OK) goto done;
     if ((st = sync_upwards(store, path, err)) != MLXR_OK) goto done;
+    mlxr_view_make(store, m);
     if (old.n_text && strcmp(old.digest, m->digest) != 0) mlxr_store_drop(store, &old, &freed);
 done:
     mlxr_io_unlock(lock);

@@ -127,6 +127,18 @@ static mlxr_status make_view(const mlxr_store *store, const mlxr_manifest *m, co
     return st;
 }
 
+void mlxr_view_make(const mlxr_store *store, const mlxr_manifest *m)
+{
+    char *view = mlxr_store_path(store, "views/%s", m->digest + 7);
+    mlxr_error err;
+    bool whole = false;
+    mlxr_status st = view ? view_is_whole(&whole, m, view, &err) : mlxr_fail_nomem(&err, "store");
+
+    if (st == MLXR_OK && !whole) st = make_view(store, m, view, &err);
+    if (st != MLXR_OK) mlxr_log_at(&store->log, MLXR_LOG_DEBUG, "%s", err.message);
+    free(view);
+}
+
 /* The model and its view; *whole false: the view has to be made. */
 static mlxr_status look(mlxr_manifest *m, char **view, bool *whole, mlxr_store *store, const char *name,
                         mlxr_error *err)
