@@ -1,4 +1,4 @@
-/* UTF-8, half-precision rounding, clock and digest. */
+/* UTF-8, half-precision rounding, the clock. */
 #include <time.h>
 
 #include "base/base.h"
