@@ -84,10 +84,10 @@ function(mlxr_test name)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${T_TIMEOUT} SKIP_RETURN_CODE 77 LABELS "${T_LABELS}")
 endfunction()
 
-# mlxr_fuzz(NAME SOURCE file ROOMS ...): a libFuzzer target, only with MLXR_FUZZ; its corpus lies in
+# mlxr_fuzz(NAME SOURCE file ROOMS ... [DEFINES ...]): a libFuzzer target, only with MLXR_FUZZ; its corpus lies in
 # tests/fuzz/corpus/NAME and is replayed by a plain test in every build.
 function(mlxr_fuzz name)
-  cmake_parse_arguments(F "" "SOURCE" "ROOMS;LIBS" ${ARGN})
+  cmake_parse_arguments(F "" "SOURCE" "ROOMS;LIBS;DEFINES" ${ARGN})
   if(MLXR_FUZZ)
     add_executable(fuzz_${name} ${F_SOURCE})
     mlxr_flags(fuzz_${name})
@@ -102,6 +102,7 @@ function(mlxr_fuzz name)
   endif()
   set_target_properties(fuzz_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/fuzz")
   target_include_directories(fuzz_${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+  target_compile_definitions(fuzz_${name} PRIVATE ${F_DEFINES})
   mlxr_link_rooms(fuzz_${name} ${F_ROOMS})
   target_link_libraries(fuzz_${name} PRIVATE ${F_LIBS})
 endfunction()

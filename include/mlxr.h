@@ -302,7 +302,7 @@ typedef struct mlxr_request {
     const char *regex;   /* matches the whole answer */
 
     /* Parts: thinking and calls of tools are told apart from content, in events of their own (mlxr_event.part). Default
-     * false: everything is content, as the model writes it. Not with raw or prompt_ids. */
+     * false: everything is content, as the model writes it. Not with raw. */
     bool parts;
     const char *
         answer_format; /* parts: how this model writes them ("hermes", "harmony", ... as docs/answers.md lists them);
@@ -365,7 +365,7 @@ typedef struct mlxr_event {
                           borrowed during the callback, or until the next mlxr_generation_next */
     size_t n_text;
     int32_t id; /* TOKEN: the sampled token's id; -1 for text that was held back, and for all but the first of
-                       * several pieces that one token makes certain */
+                       * several pieces that one token makes certain. COMPLETED: which stop string ended it, or -1 */
     mlxr_part part; /* TOKEN: what the text is part of. TOOL_CALL: a piece of a call's arguments */
     const mlxr_tool_call *
         call; /* TOKEN of a TOOL_CALL: which; event TOOL_CALL: the whole call. Borrowed like text, as all below */

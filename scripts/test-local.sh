@@ -86,6 +86,25 @@ stage() {
     fi
 }
 
+# The names in ctest's closing list of what failed.
+failed_tests() { sed -n 's/^[[:space:]]*[0-9]* - \([^ ]*\) (.*/\1/p' "$1" | tr '\n' ' '; } # LOG
+
+# What the failed tests printed, or the end of the log where ctest itself failed: of each test the lines that speak of a
+# failure, which may stand far from the end, and the last 30.
+tell_failed_tests() { # LOG
+    local test names text
+    names=$(failed_tests "$1")
+    [ -n "$names" ] || tell_failure "$1"
+    for test in $names; do
+        # ctest prints a failed test's output after its line of result, up to the next test's line.
+        text=$(awk -v name="$test" '/^ *[0-9]+\/[0-9]+ Test +#/ { on = $4 == name } on && !/^ *Start +[0-9]+: /' "$1")
+        printf '     of %s:\n' "$test"
+        printf '%s\n' "$text" | grep -E 'ERROR|FAIL|Error|error:|Sanitizer|leak of' | head -n 12 | cut -c 1-1000 | sed 's/^/     > /'
+        printf '     and its end:\n'
+        printf '%s\n' "$text" | tail -n 30 | cut -c 1-1000 | sed 's/^/     | /'
+    done
+}
+
 # ctest_stage NAME BUILD-DIR [CTEST-OPTION...]: counts ctest's own entries.
 ctest_stage() {
     local name=$1 dir=$2 start=$SECONDS log junit suite total failures skips rc=0
@@ -100,8 +119,8 @@ ctest_stage() {
     total=${total:-0} failures=${failures:-0} skips=${skips:-0}
     if [ "$rc" -ne 0 ] || [ "$total" -eq 0 ]; then
         [ "$failures" -gt 0 ] || failures=1 total=$((total + 1)) # ctest itself failed, or found no test
-        line FAIL $((SECONDS - start)) "$name: $failures of $total failed"
-        tell_failure "$log"
+        line FAIL $((SECONDS - start)) "$name: $failures of $total failed: $(failed_tests "$log")"
+        tell_failed_tests "$log"
     else
         line ok $((SECONDS - start)) "$name: $((total - skips)) passed, $skips skipped"
     fi

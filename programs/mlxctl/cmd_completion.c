@@ -303,7 +303,14 @@ static void bash(mlxr_buf *out)
         "esac\n"
         "    for i in \"${!COMPREPLY[@]}\"; do COMPREPLY[i]=${COMPREPLY[i]#\"$head\"}; done\n"
         "}\n\n"
-        "complete -F _mlxctl mlxctl\n");
+        "complete -F _mlxctl mlxctl\n\n"
+        "# mlxserve is mlxctl serve.\n"
+        "_mlxserve() {\n"
+        "    COMP_WORDS=(mlxctl serve \"${COMP_WORDS[@]:1}\")\n"
+        "    COMP_CWORD=$((COMP_CWORD + 1))\n"
+        "    _mlxctl\n"
+        "}\n\n"
+        "complete -F _mlxserve mlxserve\n");
 }
 
 /* ---- zsh ---- */
@@ -426,7 +433,7 @@ static void zsh(mlxr_buf *out)
     size_t n_globals = cli_globals(&globals);
     const struct command *c;
 
-    mlxr_buf_str(out, "#compdef mlxctl\n"
+    mlxr_buf_str(out, "#compdef mlxctl mlxserve\n"
                       "# Completion of mlxctl for zsh; made by `mlxctl completion zsh`.\n\n"
                       "__mlxctl_names() {\n"
                       "    local -a names at\n"
@@ -454,6 +461,10 @@ static void zsh(mlxr_buf *out)
                       "    local curcontext=$curcontext state line\n"
                       "    local -a words2 __mlxctl_words\n"
                       "    typeset -A opt_args\n"
+                      "    if [[ $service == mlxserve ]]; then\n"
+                      "        words=(mlxctl serve \"${(@)words[2,-1]}\")\n"
+                      "        (( CURRENT++ ))\n"
+                      "    fi\n"
                       "    __mlxctl_words=($words)\n"
                       "    _arguments -C");
     zsh_options(globals, n_globals, out);
@@ -470,7 +481,7 @@ static void zsh(mlxr_buf *out)
     each_prefix(zsh_prefix, out);
     mlxr_buf_str(out, "    esac\n}\n\n"
                       "if [ \"$funcstack[1]\" = _mlxctl ]; then\n    _mlxctl \"$@\"\nelse\n    compdef "
-                      "_mlxctl mlxctl\nfi\n");
+                      "_mlxctl mlxctl mlxserve\nfi\n");
 }
 
 /* ---- fish ---- */
@@ -665,6 +676,7 @@ static void fish(mlxr_buf *out)
         struct fish f = {out, c->name};
         if (is_told(c)) command_describe(c, fish_table, &f);
     }
+    mlxr_buf_str(out, "complete -c mlxserve -w 'mlxctl serve'\n");
 }
 
 int cmd_completion(int argc, char **argv)

@@ -2,6 +2,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 
+#include "../mlxserve/mlxserve.h"
 #include "base/fs.h"
 #include "mlxctl.h"
 #include "report.h"
@@ -210,6 +211,15 @@ static bool page_at(size_t i, mlxr_buf *name, mlxr_buf *out)
 {
     const struct command *c = i ? command_at(i - 1) : NULL;
 
+    if (i > 1 && !c && command_at(i - 2)) {
+        struct page p = {out, command_find("serve"), "mlxserve"};
+        char *argv[] = {(char *)(uintptr_t) "mlxserve", NULL};
+        mlxr_buf_str(name, "mlxserve");
+        cli_describe(command_page, &p);
+        mlxserve_run("mlxserve", 1, argv);
+        cli_describe(NULL, NULL);
+        return true;
+    }
     if (i && !c) return false;
     if (i == 0) {
         mlxr_buf_str(name, "mlxctl");

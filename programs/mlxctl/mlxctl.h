@@ -2,7 +2,7 @@
  * code: 0, 1 after an error line, 2 for wrong usage.
  *
  * A new command is a cmd_* that gives its table to cli_parse before it does anything else, and a line in main.c. Help, man page and
- * completion come of that table; docs/parts/ctl.md tells more. */
+ * completion come of that table; docs/mlxctl.md tells more. */
 #ifndef MLXCTL_H
 #define MLXCTL_H
 
@@ -54,7 +54,9 @@ int cmd_pull(int argc, char **argv);
 int cmd_push(int argc, char **argv);
 int cmd_quantize(int argc, char **argv);
 int cmd_render(int argc, char **argv);
+int cmd_replay(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
 int cmd_show(int argc, char **argv);
 int cmd_spec_pack(int argc, char **argv);
 int cmd_spec_validate(int argc, char **argv);

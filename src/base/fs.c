@@ -101,6 +101,7 @@ mlxr_status mlxr_map_open(mlxr_map *map, const char *path, mlxr_error *err)
             goto done;
         }
         *map = (mlxr_map){.data = p, .n_bytes = (size_t)sb.st_size, .mapped = true};
+        map->guard = mlxr_guard_add(p, map->n_bytes);
     }
 done:
     if (fd >= 0) close(fd);
@@ -110,6 +111,7 @@ done:
 void mlxr_map_close(mlxr_map *map)
 {
     if (!map) return;
+    mlxr_guard_remove(map->guard);
     if (map->mapped) munmap((void *)(uintptr_t)map->data, map->n_bytes);
     *map = (mlxr_map){0};
 }

@@ -12,9 +12,20 @@ typedef struct mlxr_map {
     const uint8_t *data;
     size_t n_bytes;
     bool mapped;
+    int guard; /* its place among the guarded mappings, from 1; 0: it has none */
 } mlxr_map;
 mlxr_status mlxr_map_open(mlxr_map *map, const char *path, mlxr_error *err);
 void mlxr_map_close(mlxr_map *map);
+
+/* Reading a mapping behind the end of a file that somebody cut off is SIGBUS, which ends the process. A daemon calls this once, early: from
+ * then on such a place reads as zeros, and mlxr_map_damaged tells it. It installs a handler of SIGBUS; other causes of it end the
+ * process as before. Mappings opened before it, and more than a thousand at a time, are not guarded. */
+mlxr_status mlxr_map_guard(mlxr_error *err);
+/* Whether reading it has met the end of its file. Any thread. */
+bool mlxr_map_damaged(const mlxr_map *map);
+/* For map_open and map_close. */
+int mlxr_guard_add(const void *data, size_t n_bytes);
+void mlxr_guard_remove(int guard);
 
 /* A file written under a temporary name beside `path`, synced and renamed over it on commit: readers see the
  * old file or the whole new one. */

@@ -47,6 +47,7 @@ static const mlxr_parameter table[] = {
      "a text that is not empty, or a list of them, 64 at most"},
     {"logit_bias", MLXR_PARAMETER_BIASES, 0, 0, 0, "a text \"ID=NUMBER\", or a list of them, 64 at most"},
     {OTHER("num_batch")},
+    {OTHER("draft_num_predict")},
     {OTHER("num_gpu")},
     {OTHER("main_gpu")},
     {OTHER("num_thread")},
@@ -162,11 +163,24 @@ static const char *check_whole(const mlxr_parameter *p, json_t **value)
     double x = json_number_value(*value);
     json_t *own;
 
-    if (!json_is_number(*value) || !(x >= p->min && x <= p->max) || floor(x) != x) return p->wants;
-    if (json_is_integer(*value)) return NULL;
+    if (json_is_integer(*value)) { /* compared as such: beyond 2^53 a double is rounded */
+        json_int_t i = json_integer_value(*value);
+        return i >= (json_int_t)p->min && i <= (json_int_t)p->max ? NULL : p->wants;
+    }
+    if (!json_is_real(*value) || !(x >= p->min && x <= p->max) || floor(x) != x) return p->wants;
     if (!(own = json_integer((json_int_t)x))) return "out of memory";
     put(value, own);
     return NULL;
+}
+
+bool mlxr_parameter_is_switch(const mlxr_parameter *p)
+{
+    static const char *const switches[] = {"numa",     "low_vram",   "f16_kv",    "logits_all",
+                                           "use_mmap", "vocab_only", "use_mlock", "penalize_newline"};
+
+    for (size_t i = 0; i < MLXR_COUNT(switches); i++)
+        if (p->kind == MLXR_PARAMETER_OTHER && strcmp(p->name, switches[i]) == 0) return true;
+    return false;
 }
 
 const char *mlxr_parameter_check(const mlxr_parameter *p, json_t **value, bool from_text)
@@ -190,7 +204,9 @@ const char *mlxr_parameter_check(const mlxr_parameter *p, json_t **value, bool f
     x = json_number_value(*value);
     switch (p->kind) {
     case MLXR_PARAMETER_REAL: return json_is_number(*value) && x >= p->min && x <= p->max ? NULL : p->wants;
-    case MLXR_PARAMETER_OTHER: return json_is_number(*value) || json_is_boolean(*value) ? NULL : p->wants;
+    case MLXR_PARAMETER_OTHER:
+        if (mlxr_parameter_is_switch(p)) return json_is_boolean(*value) ? NULL : "true or false";
+        return json_is_number(*value) ? NULL : "a number";
     default: return check_whole(p, value);
     }
 }

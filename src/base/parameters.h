@@ -39,4 +39,7 @@ const char *mlxr_parameter_check(const mlxr_parameter *p, json_t **value, bool f
 /* "123=-1.5", "123=-inf" */
 bool mlxr_parameter_bias(mlxr_logit_bias *out, const char *text);
 
+/* Of those without effect here: whether it is on or off; the others are numbers. */
+bool mlxr_parameter_is_switch(const mlxr_parameter *p);
+
 #endif

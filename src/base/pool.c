@@ -419,6 +419,7 @@ static mlxr_status start_workers(mlxr_pool *p, mlxr_error *err)
     int rc = 0;
 
     sigfillset(&all);
+    sigdelset(&all, SIGBUS);                  /* comes of a worker's own reads (fs.h: mlxr_map_guard) */
     pthread_sigmask(SIG_SETMASK, &all, &old); /* inherited by the workers */
     while (p->n_started < p->n_threads - 1 && rc == 0) {
         worker *w = &p->workers[p->n_started];

@@ -299,11 +299,30 @@ static void sequence_free(mlxr_sequence *q)
     free(q->tokens);
     free(q->blocks);
     free(q->eos_ids);
+    free(q->forced);
     free(q->failure);
     mlxr_matcher_free(q->matcher);
     mlxr_matcher_free(q->next_matcher);
     mlxr_sampling_clear(&q->sampling);
     free(q);
+}
+
+mlxr_status mlxr_scheduler_force(mlxr_sequence *q, const int32_t *ids, size_t n, mlxr_error *err)
+{
+    size_t V = q->scheduler->program->vocab_size;
+    int32_t *copy;
+
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (size_t)ids[i] >= V)
+            return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
+                             "scheduler: token %d is outside the vocabulary of %zu", (int)ids[i], V);
+    if (!(copy = mlxr_malloc_array(n, sizeof *copy))) return mlxr_fail_nomem(err, "scheduler");
+    if (n) memcpy(copy, ids, n * sizeof *copy);
+    free(q->forced);
+    q->forced = copy;
+    q->n_forced = n;
+    q->i_forced = 0;
+    return MLXR_OK;
 }
 
 /* ---- the queue ---- */

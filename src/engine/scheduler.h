@@ -109,6 +109,10 @@ typedef struct mlxr_fork_params {
 mlxr_status mlxr_scheduler_fork(mlxr_sequence **out, mlxr_scheduler *s, mlxr_sequence *parent,
                                 const mlxr_fork_params *params, mlxr_error *err);
 
+/* Its next tokens are these (copied) instead of drawn ones, as far as its grammar and its length allow; then it goes on by itself.
+ * Nothing for one that has ended. */
+mlxr_status mlxr_scheduler_force(mlxr_sequence *sequence, const int32_t *ids, size_t n, mlxr_error *err);
+
 /* Ends a sequence in any state and frees what it holds at once. NULL is fine. */
 void mlxr_scheduler_remove(mlxr_scheduler *s, mlxr_sequence *sequence);
 

@@ -31,6 +31,8 @@ struct mlxr_sequence {
     const uint32_t *dry_breakers;
     mlxr_matcher *matcher;      /* where its answer is in its grammar; NULL: it may be anything */
     mlxr_matcher *next_matcher; /* behind the token that was drawn, until that is taken */
+    int32_t *forced;            /* [n_forced]: what comes instead of drawn tokens, from i_forced on */
+    size_t n_forced, i_forced;
     uint64_t seed;
     int32_t *eos_ids;
     size_t n_eos;

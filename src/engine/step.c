@@ -444,6 +444,16 @@ static mlxr_status draw(mlxr_scheduler *s, mlxr_sequence *q, float *logits, mlxr
     return st;
 }
 
+/* The token that q has been told to take; one its grammar does not take ends that, and the model goes on by itself. */
+static bool forced(mlxr_sequence *q, int32_t *id)
+{
+    if (q->i_forced == q->n_forced) return false;
+    *id = q->forced[q->i_forced];
+    if (!q->matcher || follow(q, *id, NULL) == MLXR_OK) return true;
+    q->i_forced = q->n_forced;
+    return false;
+}
+
 static mlxr_status logprobs(mlxr_scheduler *s, mlxr_step_result *r, const mlxr_sequence *q, size_t *i_top,
                             const float *logits, int32_t id, mlxr_error *err)
 {
@@ -480,9 +490,9 @@ static mlxr_status next_token(mlxr_scheduler *s, mlxr_sequence *q, const mlxr_ba
         r->reason = MLXR_DONE_STOP;
         return MLXR_OK;
     }
-    if (!b->likeliest)
+    if (!forced(q, &drawn.id) && !b->likeliest)
         st = draw(s, q, logits, &drawn, &why);
-    else if ((drawn.id = s->likeliest[i]) < 0)
+    else if (q->i_forced == q->n_forced && (drawn.id = s->likeliest[i]) < 0)
         st = mlxr_fail(&why, MLXR_E_DEVICE,
                        "scheduler: the logits after token %zu hold a NaN or nothing finite", q->n_tokens);
     if (st == MLXR_OK && q->logprobs) st = logprobs(s, r, q, i_top, logits, drawn.id, &why);
@@ -638,6 +648,7 @@ static void settle(mlxr_scheduler *s, const mlxr_step_result *r, mlxr_sampler_st
                 q->matcher = q->next_matcher;
                 q->next_matcher = NULL;
             }
+            if (q->i_forced < q->n_forced) q->i_forced++;
             q->n_generated++;
             q->stats.n_generated++;
             if (q->n_left != SIZE_MAX) q->n_left--;

@@ -101,11 +101,11 @@ mlxr_status mlxr_stop_flush(mlxr_stop *s, mlxr_buf *out, mlxr_error *err)
     return mlxr_buf_check(out, "stop strings", err);
 }
 
-bool mlxr_stop_has(const mlxr_stop *s, const char *text, size_t n)
+int mlxr_stop_find(const mlxr_stop *s, const char *text, size_t n)
 {
     for (size_t i = 0; i < s->n; i++)
-        if (s->lengths[i] == n && memcmp(s->strings[i], text, n) == 0) return true;
-    return false;
+        if (s->lengths[i] == n && memcmp(s->strings[i], text, n) == 0) return (int)i;
+    return -1;
 }
 
 mlxr_status mlxr_stop_finish(mlxr_stop *s, mlxr_buf *out, mlxr_error *err)

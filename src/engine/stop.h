@@ -17,8 +17,8 @@ mlxr_status mlxr_stop_push(mlxr_stop *s, const char *text, size_t n, mlxr_buf *o
                            mlxr_error *err);
 /* What comes next is no text (a special token): appends what is held back, no stop string goes on behind it. */
 mlxr_status mlxr_stop_flush(mlxr_stop *s, mlxr_buf *out, mlxr_error *err);
-/* Whether one of the strings is this text. */
-bool mlxr_stop_has(const mlxr_stop *s, const char *text, size_t n);
+/* The index of the string that is this text, or -1. */
+int mlxr_stop_find(const mlxr_stop *s, const char *text, size_t n);
 /* No more text comes: appends what is held back. */
 mlxr_status mlxr_stop_finish(mlxr_stop *s, mlxr_buf *out, mlxr_error *err);
 

@@ -47,6 +47,8 @@ size_t mlxr_checkpoint_count(const mlxr_checkpoint *c);
 const mlxr_tensor *mlxr_checkpoint_get(const mlxr_checkpoint *c, size_t i); /* in the order of the files */
 const mlxr_tensor *mlxr_checkpoint_find(const mlxr_checkpoint *c, const char *name); /* NULL when absent */
 uint64_t mlxr_checkpoint_bytes(const mlxr_checkpoint *c);                            /* of all files */
+/* Whether a file was cut off while it is mapped, as far as it was read (mlxr_map_guard). */
+bool mlxr_checkpoint_damaged(const mlxr_checkpoint *c);
 /* Reads the files into the page cache, telling progress as it goes. */
 void mlxr_checkpoint_prefetch(const mlxr_checkpoint *c, const mlxr_progress *progress);
 

@@ -547,6 +547,13 @@ const mlxr_tensor *mlxr_checkpoint_find(const mlxr_checkpoint *c, const char *na
     return i == SIZE_MAX ? NULL : &c->tensors[i];
 }
 
+bool mlxr_checkpoint_damaged(const mlxr_checkpoint *c)
+{
+    for (size_t i = 0; i < c->n_shards; i++)
+        if (mlxr_map_damaged(&c->shards[i].map)) return true;
+    return false;
+}
+
 uint64_t mlxr_checkpoint_bytes(const mlxr_checkpoint *c)
 {
     uint64_t n = 0;

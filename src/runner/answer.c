@@ -71,13 +71,18 @@ static void on_part(const mlxr_part_event *p, void *ud)
 
 /* ---- text ---- */
 
+bool mlxr_answer_is_thinking(const mlxr_answer *a)
+{
+    return a->parser && mlxr_answer_parser_is_thinking(a->parser);
+}
+
 mlxr_status mlxr_answer_init(mlxr_answer *a, const mlxr_request *request,
                              const mlxr_answer_parser_options *parts, mlxr_on_event on_event, void *ud,
                              mlxr_error *err)
 {
     mlxr_status st;
 
-    *a = (mlxr_answer){.on_event = on_event, .ud = ud, .id = -1};
+    *a = (mlxr_answer){.on_event = on_event, .ud = ud, .id = -1, .i_stop = -1};
     if ((st = mlxr_stop_create(&a->stop, request->stop, request->n_stop, err)) != MLXR_OK || !parts)
         return st;
     mlxr_answer_parser_options options = *parts;
@@ -121,7 +126,10 @@ static mlxr_status push_text(mlxr_answer *a, const char *text, size_t n, mlxr_er
     mlxr_status st = mlxr_stop_push(a->stop, text, n, &a->piece, &matched, err);
 
     if (st != MLXR_OK) return st;
-    if (matched >= 0) a->stopped = true;
+    if (matched >= 0) {
+        a->stopped = true;
+        a->i_stop = matched;
+    }
     return pass_on(a, err);
 }
 
@@ -132,7 +140,7 @@ static mlxr_status push_special(mlxr_answer *a, const char *text, size_t n, mlxr
 
     if (st == MLXR_OK) st = pass_on(a, err);
     if (st != MLXR_OK) return st;
-    if (mlxr_stop_has(a->stop, text, n)) {
+    if ((a->i_stop = mlxr_stop_find(a->stop, text, n)) >= 0) {
         a->stopped = true;
         return MLXR_OK;
     }
@@ -169,7 +177,7 @@ mlxr_status mlxr_answer_finish(mlxr_answer *a, const mlxr_stats *stats, mlxr_err
         mlxr_event ev = {.type = MLXR_EVENT_COMPLETED,
                          .text = a->text.len ? a->text.data : "",
                          .n_text = a->text.len,
-                         .id = -1,
+                         .id = a->i_stop,
                          .thinking = a->thinking.len ? a->thinking.data : "",
                          .n_thinking = a->thinking.len,
                          .calls = a->calls,

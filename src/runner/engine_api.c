@@ -180,6 +180,9 @@ static void step(mlxr_engine *e, bool *interruptible)
     if (st == MLXR_E_CANCELLED) return;
     if (st == MLXR_OK && idle && e->active)
         st = mlxr_fail(&err, MLXR_E_INTERNAL, "engine: the scheduler has nothing to run for a request");
+    if (st == MLXR_OK && mlxr_checkpoint_damaged(mlxr_model_checkpoint(e->folder.model)))
+        st = mlxr_fail(&err, MLXR_E_CORRUPT,
+                       "engine: %s: a file of the weights was cut off while it was in use", e->folder.dir);
     if (st != MLXR_OK) {
         end_all(e, &e->active, st, &err);
         return;
@@ -275,6 +278,8 @@ static int create_thread(mlxr_engine *e)
     int rc;
 
     sigfillset(&all);
+    sigdelset(&all,
+              SIGBUS); /* comes of the thread's own reads, and is the process' end where it is blocked */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     rc = pthread_create(&e->thread, NULL, engine_main, e);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -95,10 +95,39 @@ bool mlxr_cond_init(pthread_cond_t *c);
 /* Waits until *c is signalled or the clock says until_ns (UINT64_MAX: for ever); false: the time is over. */
 bool mlxr_cond_wait_until(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until_ns);
 
+/* Embeddings as mlxr_engine_embed makes them, without a thread that waits: on_done comes once, on the engine's thread, with the rows
+ * (which it may take, leaving *e empty) or with what failed. Inputs are copied. free: behind on_done, or in it. */
+typedef struct mlxr_embedding mlxr_embedding;
+typedef void (*mlxr_on_embedded)(mlxr_embeddings *e, const mlxr_error *err, void *ud);
+mlxr_status mlxr_embedding_start(mlxr_embedding **out, mlxr_engine *e, const mlxr_input *inputs,
+                                 size_t n_inputs, const mlxr_embed_options *options, mlxr_on_embedded on_done,
+                                 void *ud, mlxr_error *err);
+void mlxr_embedding_cancel(mlxr_embedding *m); /* any thread, until free */
+void mlxr_embedding_free(mlxr_embedding *m);
+
 /* mlxr_engine_open on a device at hand (NULL: the one of the options), for tests; it is the engine's thread that uses it
  * and the engine that closes it, when opening fails too. */
 mlxr_status mlxr_engine_open_on(mlxr_engine **out, const char *model_dir, mlxr_device *device,
                                 const mlxr_engine_options *options, mlxr_error *err);
+
+/* As mlxr_engine_submit, with a bound on thinking: when max_thinking of its tokens have come, the next are the markers that end it, and the
+ * model goes on behind them. 0: none; without effect where the answer's format has no thinking. */
+mlxr_status mlxr_engine_submit_thinking(mlxr_generation **out, mlxr_engine *engine,
+                                        const mlxr_request *request, size_t max_thinking,
+                                        mlxr_on_event on_event, void *ud, mlxr_error *err);
+
+/* What an engine of this folder takes, before anything of its weights is read. */
+typedef struct mlxr_engine_memory {
+    uint64_t weight_bytes, kv_bytes, scratch_bytes, total_bytes;
+    size_t context_length; /* tokens a sequence may hold; never above the model's */
+} mlxr_engine_memory;
+enum { MLXR_ENGINE_PLAN_TOKENS = 32768 };
+/* context_length: what somebody asks for, 0: mlxr.json's of the folder, else options', else the model's. options' kv_bytes 0: room for
+ * MLXR_ENGINE_PLAN_TOKENS tokens of all sequences together, at most most_kv_bytes, and at the least for one context. To be opened so,
+ * an engine is given context_length and kv_bytes as they come out. */
+mlxr_status mlxr_engine_plan(mlxr_engine_memory *out, const char *model_dir,
+                             const mlxr_engine_options *options, size_t context_length,
+                             uint64_t most_kv_bytes, mlxr_error *err);
 
 /* The mask of p's dry_sequence_breakers, MLXR_MASK_WORDS(V) words: one of one's own (*own is set to it too: free it), or the
  * engine's for the default list; NULL with MLXR_OK: p does not need one. */

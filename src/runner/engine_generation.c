@@ -15,7 +15,9 @@ typedef struct choice {
     mlxr_detokenizer *detok;
     mlxr_answer answer;
     mlxr_stats stats;
-    bool ended;                   /* COMPLETED was sent */
+    bool ended;        /* COMPLETED was sent */
+    size_t n_thinking; /* tokens of thinking */
+    enum { THINKS_ON, ENDS_THINKING, ENDED_THINKING } thinking;
     const mlxr_step_result *told; /* the result whose TOKEN event is being sent */
 } choice;
 
@@ -35,6 +37,9 @@ struct mlxr_generation {
     mlxr_sampling sampling; /* its arrays are the generation's */
     uint32_t *breakers;     /* of its own, or NULL */
     mlxr_structure structure;
+    size_t max_thinking; /* tokens; 0: no bound */
+    int32_t *close_ids;  /* [n_close_ids]: what ends thinking */
+    size_t n_close_ids;
     const mlxr_tokenizer *tok; /* the engine's */
     mlxr_on_event on_event;
     void *ud;
@@ -74,6 +79,8 @@ static void free_choices(mlxr_generation *g)
     mlxr_sampling_clear(&g->sampling);
     free(g->breakers);
     g->breakers = NULL;
+    mlxr_free(g->close_ids);
+    g->close_ids = NULL;
     free(g->ids);
     g->ids = NULL;
 }
@@ -344,6 +351,9 @@ static void generation_result(engine_job *job, engine_row *row, const mlxr_step_
             st = mlxr_detokenizer_push(c->detok, r->id, &piece, &n_piece, &g->err);
         if (st == MLXR_OK) st = mlxr_answer_push(&c->answer, r->id, piece, n_piece, special, &g->err);
         c->told = NULL;
+        if (g->n_close_ids && c->thinking == THINKS_ON && mlxr_answer_is_thinking(&c->answer) &&
+            ++c->n_thinking >= g->max_thinking)
+            c->thinking = ENDS_THINKING;
     }
     if (st != MLXR_OK)
         g->failed = st;
@@ -363,8 +373,13 @@ static bool generation_settle(engine_job *job, mlxr_engine *e, mlxr_status *st, 
 {
     mlxr_generation *g = generation_of(job);
 
-    for (size_t i = 0; i < g->n_choices; i++)
-        if (g->choices[i].ended && g->choices[i].sequence) remove_sequence(&g->choices[i], e);
+    for (size_t i = 0; i < g->n_choices; i++) {
+        choice *c = &g->choices[i];
+        if (c->ended && c->sequence) remove_sequence(c, e);
+        if (c->ended || c->thinking != ENDS_THINKING) continue;
+        c->thinking = ENDED_THINKING;
+        if (!g->failed) g->failed = mlxr_scheduler_force(c->sequence, g->close_ids, g->n_close_ids, &g->err);
+    }
     if (g->failed) {
         *st = g->failed;
         if (g->err.code)
@@ -461,10 +476,9 @@ static mlxr_status check_prompt(const mlxr_engine *e, const mlxr_sequence_params
                 "%zu",
                 (int)p->ids[i], i, V);
     if (p->overflow == MLXR_OVERFLOW_ERROR && p->max_tokens != 0 && p->n_ids >= e->context_length)
-        return mlxr_fail(
-            err, MLXR_E_CONTEXT_OVERFLOW,
-            "request: the prompt has %zu tokens, the context holds %zu and the answer needs one at least",
-            p->n_ids, e->context_length);
+        return mlxr_fail(err, MLXR_E_CONTEXT_OVERFLOW,
+                         "input length (%zu tokens) exceeds the model's maximum context length (%zu tokens)",
+                         p->n_ids, e->context_length);
     return MLXR_OK;
 }
 
@@ -498,8 +512,33 @@ no_lock:
     return NULL;
 }
 
+/* The tokens that end thinking, as the model's own template writes it. */
+static mlxr_status encode_close(mlxr_generation *g, size_t max_thinking, mlxr_error *err)
+{
+    const mlxr_answer_format *f = g->structure.parts.format;
+    mlxr_buf text = {0};
+    mlxr_status st;
+
+    if (!max_thinking || !g->structure.has_parts || !f->think_close) return MLXR_OK;
+    g->max_thinking = max_thinking;
+    mlxr_buf_str(&text, f->layout.think_close ? f->layout.think_close : f->think_close);
+    if (f->layout.behind_thinking) mlxr_buf_str(&text, f->layout.behind_thinking);
+    st = mlxr_buf_check(&text, "request", err);
+    if (st == MLXR_OK)
+        st = mlxr_tokenizer_encode(&g->close_ids, &g->n_close_ids, g->tok, text.data, text.len, false, err);
+    mlxr_buf_clear(&text);
+    return st;
+}
+
 mlxr_status mlxr_engine_submit(mlxr_generation **out, mlxr_engine *e, const mlxr_request *request,
                                mlxr_on_event on_event, void *ud, mlxr_error *err)
+{
+    return mlxr_engine_submit_thinking(out, e, request, 0, on_event, ud, err);
+}
+
+mlxr_status mlxr_engine_submit_thinking(mlxr_generation **out, mlxr_engine *e, const mlxr_request *request,
+                                        size_t max_thinking, mlxr_on_event on_event, void *ud,
+                                        mlxr_error *err)
 {
     mlxr_request settled; /* with what the folder adds */
     const mlxr_request *r = &settled;
@@ -541,6 +580,7 @@ mlxr_status mlxr_engine_submit(mlxr_generation **out, mlxr_engine *e, const mlxr
     st = mlxr_structure_make(&g->structure, e->structures, r, prompt, prompt ? strlen(prompt) : 0, err);
     if (st != MLXR_OK) goto done;
     g->tok = e->folder.tok;
+    if ((st = encode_close(g, max_thinking, err)) != MLXR_OK) goto done;
     for (size_t i = 0; i < g->n_choices; i++) {
         choice *c = &g->choices[i];
         c->row.job = &g->job;

@@ -1,5 +1,5 @@
-/* engine_rows: what reads a text and writes none: embeddings from final hidden states, scores from logits. The caller waits,
- * so its job and all it points at are on the caller's stack or owned by the call. */
+/* engine_rows: what reads a text and writes none: embeddings from final hidden states, scores from logits. Where the caller waits,
+ * its job and all it points at are on the caller's stack or owned by the call; mlxr_embedding has its own. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -8,8 +8,7 @@
 /* One input as a sequence. */
 typedef struct item {
     engine_row row;
-    const int32_t *ids; /* the caller's, or own */
-    int32_t *own;
+    int32_t *ids; /* own */
     size_t n_ids;
     mlxr_sequence *sequence;
     bool done;
@@ -25,7 +24,7 @@ typedef struct reading {
     mlxr_error err; /* the first failure's */
     /* embeddings */
     mlxr_pooling pooling;
-    size_t D;
+    size_t D, n_dimensions, n_tokens;
     double *sums;  /* [n_items, D]: MEAN */
     float *values; /* [n_items, D] */
     /* scores */
@@ -122,12 +121,12 @@ static mlxr_status take_input(item *it, const mlxr_engine *e, const mlxr_input *
     size_t V = mlxr_model_program(e->folder.model)->vocab_size;
 
     if (in->text) {
-        mlxr_status st = mlxr_tokenizer_encode(&it->own, &it->n_ids, e->folder.tok, in->text, in->n_text,
+        mlxr_status st = mlxr_tokenizer_encode(&it->ids, &it->n_ids, e->folder.tok, in->text, in->n_text,
                                                true, err);
-        it->ids = it->own;
         if (st != MLXR_OK) return st;
-    } else {
-        it->ids = in->ids;
+    } else if (in->n_ids) {
+        if (!(it->ids = mlxr_malloc_array(in->n_ids, sizeof *it->ids))) return mlxr_fail_nomem(err, "input");
+        memcpy(it->ids, in->ids, in->n_ids * sizeof *it->ids);
         it->n_ids = in->n_ids;
     }
     if (it->n_ids == 0) return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "input: there are no tokens");
@@ -162,7 +161,7 @@ static mlxr_status run(mlxr_engine *e, reading *q, mlxr_error *err)
 
 static void reading_clear(reading *q)
 {
-    for (size_t i = 0; i < q->n_items && q->items; i++) free(q->items[i].own);
+    for (size_t i = 0; i < q->n_items && q->items; i++) free(q->items[i].ids);
     free(q->items);
     free(q->sums);
     free(q->values);
@@ -220,59 +219,148 @@ static mlxr_status choose_pooling(mlxr_pooling *out, const mlxr_engine *e, const
                      e->folder.dir, e->folder.pooling_name);
 }
 
-mlxr_status mlxr_engine_embed(mlxr_embeddings *out, mlxr_engine *e, const mlxr_input *inputs, size_t n_inputs,
-                              const mlxr_embed_options *options, mlxr_error *err)
+/* Everything that the engine's thread needs, in q; cleared by the caller in either case. */
+static mlxr_status embed_prepare(reading *q, mlxr_engine *e, const mlxr_input *inputs, size_t n_inputs,
+                                 const mlxr_embed_options *options, mlxr_error *err)
 {
-    mlxr_embed_options defaults = mlxr_embed_options_default();
-    reading q = {.D = mlxr_model_program(e->folder.model)->hidden_size};
-    size_t n_dimensions, n_values;
+    size_t n_values;
     mlxr_status st;
 
-    *out = (mlxr_embeddings){0};
-    if (!options) options = &defaults;
-    if ((st = choose_pooling(&q.pooling, e, options, err)) != MLXR_OK) return st;
-    n_dimensions = options->dimensions ? options->dimensions : q.D;
-    if (n_dimensions > q.D)
+    q->D = mlxr_model_program(e->folder.model)->hidden_size;
+    if ((st = choose_pooling(&q->pooling, e, options, err)) != MLXR_OK) return st;
+    q->n_dimensions = options->dimensions ? options->dimensions : q->D;
+    if (q->n_dimensions > q->D)
         return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "embed: %zu dimensions, the model has %zu",
-                         n_dimensions, q.D);
+                         q->n_dimensions, q->D);
     if (n_inputs == 0) return MLXR_OK;
-    q.params = mlxr_sequence_params_default();
-    q.params.hidden = q.pooling == MLXR_POOLING_MEAN ? MLXR_HIDDEN_ALL : MLXR_HIDDEN_LAST;
-    q.n_items = n_inputs;
-    q.items = mlxr_calloc_array(n_inputs, sizeof *q.items);
-    if (mlxr_mul_size(&n_values, n_inputs, q.D)) {
-        q.values = mlxr_calloc_array(n_values, sizeof *q.values);
-        if (q.pooling == MLXR_POOLING_MEAN) q.sums = mlxr_calloc_array(n_values, sizeof *q.sums);
+    q->params = mlxr_sequence_params_default();
+    q->params.hidden = q->pooling == MLXR_POOLING_MEAN ? MLXR_HIDDEN_ALL : MLXR_HIDDEN_LAST;
+    q->items = mlxr_calloc_array(n_inputs, sizeof *q->items);
+    if (mlxr_mul_size(&n_values, n_inputs, q->D)) {
+        q->values = mlxr_calloc_array(n_values, sizeof *q->values);
+        if (q->pooling == MLXR_POOLING_MEAN) q->sums = mlxr_calloc_array(n_values, sizeof *q->sums);
     }
-    if (!q.items || !q.values || (q.pooling == MLXR_POOLING_MEAN && !q.sums)) {
-        st = mlxr_fail_nomem(err, "embed");
-        goto done;
-    }
+    if (!q->items || !q->values || (q->pooling == MLXR_POOLING_MEAN && !q->sums))
+        return mlxr_fail_nomem(err, "embed");
+    q->n_items = n_inputs;
     for (size_t i = 0; i < n_inputs; i++) {
-        item *it = &q.items[i];
+        item *it = &q->items[i];
         st = take_input(it, e, &inputs[i], err);
         if (st == MLXR_OK && options->truncate && it->n_ids > e->context_length)
             it->n_ids = e->context_length;
         if (st == MLXR_OK) st = check_length(e, it, err);
         if (st != MLXR_OK) {
             if (n_inputs > 1) mlxr_error_prefix(err, "input %zu: ", i);
-            goto done;
+            return st;
         }
-        out->n_tokens += it->n_ids;
+        q->n_tokens += it->n_ids;
     }
-    if ((st = run(e, &q, err)) != MLXR_OK) goto done;
-    for (size_t i = 0; i < n_inputs && q.sums; i++)
-        for (size_t k = 0; k < q.D; k++)
-            q.values[i * q.D + k] = (float)(q.sums[i * q.D + k] / (double)q.items[i].n_ids);
-    normalize(q.values, n_inputs, q.D, n_dimensions);
-    out->values = q.values;
-    q.values = NULL;
-    out->n = n_inputs;
-    out->n_dimensions = n_dimensions;
-done:
-    if (st != MLXR_OK) *out = (mlxr_embeddings){0};
+    return MLXR_OK;
+}
+
+/* The rows, which *out then has. */
+static void embed_take(mlxr_embeddings *out, reading *q)
+{
+    for (size_t i = 0; i < q->n_items && q->sums; i++)
+        for (size_t k = 0; k < q->D; k++)
+            q->values[i * q->D + k] = (float)(q->sums[i * q->D + k] / (double)q->items[i].n_ids);
+    normalize(q->values, q->n_items, q->D, q->n_dimensions);
+    *out = (mlxr_embeddings){
+        .values = q->values, .n = q->n_items, .n_dimensions = q->n_dimensions, .n_tokens = q->n_tokens};
+    q->values = NULL;
+}
+
+mlxr_status mlxr_engine_embed(mlxr_embeddings *out, mlxr_engine *e, const mlxr_input *inputs, size_t n_inputs,
+                              const mlxr_embed_options *options, mlxr_error *err)
+{
+    mlxr_embed_options defaults = mlxr_embed_options_default();
+    reading q = {0};
+    mlxr_status st;
+
+    *out = (mlxr_embeddings){0};
+    st = embed_prepare(&q, e, inputs, n_inputs, options ? options : &defaults, err);
+    if (st == MLXR_OK && n_inputs && (st = run(e, &q, err)) == MLXR_OK) embed_take(out, &q);
     reading_clear(&q);
     return st;
+}
+
+/* ---- embeddings that nobody waits for ---- */
+
+struct mlxr_embedding {
+    reading q; /* first: the job */
+    mlxr_on_embedded on_done;
+    void *ud;
+    int n_refs; /* atomic: the caller's, the engine's until it ended */
+};
+
+static void embedding_unref(mlxr_embedding *m)
+{
+    if (__atomic_sub_fetch(&m->n_refs, 1, __ATOMIC_ACQ_REL) > 0) return;
+    reading_clear(&m->q);
+    mlxr_hub_unref(m->q.hub);
+    free(m);
+}
+
+static void embedding_end(engine_job *job, mlxr_engine *e, mlxr_status st, const mlxr_error *err)
+{
+    mlxr_embedding *m = (mlxr_embedding *)job;
+    mlxr_embeddings rows = {0};
+    mlxr_error why = {0};
+
+    for (size_t i = 0; i < m->q.n_items; i++) {
+        mlxr_scheduler_remove(e->scheduler, m->q.items[i].sequence);
+        m->q.items[i].sequence = NULL;
+    }
+    if (st == MLXR_OK)
+        embed_take(&rows, &m->q);
+    else
+        why = *err;
+    why.code = st;
+    m->on_done(&rows, &why, m->ud);
+    mlxr_embeddings_clear(&rows);
+    embedding_unref(m);
+}
+
+static const engine_job_kind embedding_kind = {
+    .start = reading_start, .result = reading_result, .settle = reading_settle, .end = embedding_end};
+
+mlxr_status mlxr_embedding_start(mlxr_embedding **out, mlxr_engine *e, const mlxr_input *inputs,
+                                 size_t n_inputs, const mlxr_embed_options *options, mlxr_on_embedded on_done,
+                                 void *ud, mlxr_error *err)
+{
+    mlxr_embedding *m = calloc(1, sizeof *m);
+    mlxr_status st;
+
+    *out = NULL;
+    if (!m) return mlxr_fail_nomem(err, "embed");
+    m->on_done = on_done;
+    m->ud = ud;
+    st = n_inputs ? embed_prepare(&m->q, e, inputs, n_inputs, options, err)
+                  : mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "embed: there are no inputs");
+    if (st != MLXR_OK) {
+        reading_clear(&m->q);
+        free(m);
+        return st;
+    }
+    m->n_refs = 2;
+    m->q.job.kind = &embedding_kind;
+    m->q.hub = mlxr_hub_ref(e->hub);
+    for (size_t i = 0; i < n_inputs; i++) m->q.items[i].row.job = &m->q.job;
+    *out = m; /* before it can end */
+    mlxr_engine_post(e, &m->q.job);
+    return MLXR_OK;
+}
+
+void mlxr_embedding_cancel(mlxr_embedding *m)
+{
+    if (!m) return;
+    __atomic_store_n(&m->q.job.cancel, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&m->q.hub->interrupt, 1, __ATOMIC_SEQ_CST);
+}
+
+void mlxr_embedding_free(mlxr_embedding *m)
+{
+    if (m) embedding_unref(m);
 }
 
 /* ---- scores ---- */
@@ -308,6 +396,6 @@ mlxr_status mlxr_engine_score(mlxr_score *out, mlxr_engine *e, const mlxr_input 
     for (size_t i = 1; i < out->n_tokens; i++) out->sum += (double)out->logprobs[i];
 done:
     if (st != MLXR_OK) mlxr_score_clear(out);
-    free(it.own);
+    free(it.ids);
     return st;
 }

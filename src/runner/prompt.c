@@ -134,7 +134,7 @@ const mlxr_answer_format *mlxr_prompt_answer_format(const mlxr_prompt_builder *p
 
 /* Whether the template that renders a conversation with tools does something with them. One that speaks of them, but not
  * of those that were tried, is trusted. */
-static mlxr_status knows_tools(bool *out, mlxr_prompt_builder *p, mlxr_error *err)
+mlxr_status mlxr_prompt_knows_tools(bool *out, mlxr_prompt_builder *p, mlxr_error *err)
 {
     const char *source = source_of(p, "tool_use");
     mlxr_template_capabilities can = {0};
@@ -149,7 +149,7 @@ mlxr_status mlxr_prompt_tools_format(const mlxr_answer_format **out, mlxr_prompt
 {
     static const char written[] = "hermes"; /* by mlxr_messages_write_tools */
     bool knows;
-    mlxr_status st = knows_tools(&knows, p, err);
+    mlxr_status st = mlxr_prompt_knows_tools(&knows, p, err);
 
     *out = p->tools_format;
     if (!knows || p->tools_format->style == MLXR_CALLS_NONE) *out = mlxr_answer_format_find(written);
@@ -236,7 +236,7 @@ static mlxr_status write_tools(json_t **messages, json_t **tools, mlxr_prompt_bu
     mlxr_status st;
 
     if (!*tools && !mlxr_messages_have_calls(*messages)) return MLXR_OK;
-    if ((st = knows_tools(&knows, p, err)) != MLXR_OK) return st;
+    if ((st = mlxr_prompt_knows_tools(&knows, p, err)) != MLXR_OK) return st;
     if (knows) return mlxr_messages_set_arguments(*messages, false, err);
     if ((st = get_capabilities(&can, p, false, err)) != MLXR_OK) return st;
     st = mlxr_messages_write_tools(&written, *messages, *tools, can.system == MLXR_CAN, err);
@@ -248,10 +248,44 @@ static mlxr_status write_tools(json_t **messages, json_t **tools, mlxr_prompt_bu
     return MLXR_OK;
 }
 
-/* The template context of a request; *out is the caller's. */
-static mlxr_status request_context(json_t **out, mlxr_prompt_builder *p, const mlxr_request *request,
+/* Stands for the end of a text that the answer goes on with: what a template writes behind it is cut off. */
+static const char goes_on[] = "@@mlxr:the-answer-goes-on@@";
+
+/* The last message's text, if it is the assistant's to be gone on with, with the mark behind it. */
+static mlxr_status mark_end(bool *marked, json_t *messages, mlxr_error *err)
+{
+    json_t *last = json_array_get(messages, json_array_size(messages) - 1), *text;
+    const char *role = json_string_value(json_object_get(last, "role"));
+    const char *content = json_string_value(json_object_get(last, "content"));
+
+    *marked = role && strcmp(role, "assistant") == 0 && content &&
+              json_array_size(json_object_get(last, "tool_calls")) == 0;
+    if (!*marked) return MLXR_OK;
+    text = json_sprintf("%s%s", content, goes_on);
+    return text && json_object_set_new(last, "content", text) == 0 ? MLXR_OK : mlxr_fail_nomem(err, "prompt");
+}
+
+static mlxr_status cut_at_mark(char *text, size_t *n, mlxr_error *err)
+{
+    char *at = strstr(text, goes_on);
+
+    if (!at)
+        return mlxr_fail(
+            err, MLXR_E_TEMPLATE,
+            "prompt: the chat template changes the assistant's last message, which then cannot be "
+            "gone on with");
+    *at = '\0';
+    *n = (size_t)(at - text);
+    return MLXR_OK;
+}
+
+/* The template context of a request; *out is the caller's. marked: it ends as mark_end says. */
+static mlxr_status request_context(json_t **out, bool *marked, mlxr_prompt_builder *p,
+                                   const mlxr_request *request, const mlxr_prompt_extra *extra,
                                    mlxr_error *err)
 {
+    mlxr_settings settings = p->settings ? *p->settings : (mlxr_settings){0};
+    bool has_own;
     json_t *messages = NULL, *tools = NULL, *context = json_object();
     mlxr_status st = MLXR_OK;
 
@@ -268,8 +302,10 @@ static mlxr_status request_context(json_t **out, mlxr_prompt_builder *p, const m
         if (request->system) st = add_message(messages, "system", request->system, err);
         if (st == MLXR_OK) st = add_message(messages, "user", request->prompt ? request->prompt : "", err);
     }
-    if (st == MLXR_OK && p->settings)
-        st = mlxr_settings_messages(p->settings, messages, request->system != NULL, err);
+    /* The model's own examples may end with the assistant too; those it is not to go on with. */
+    has_own = json_array_size(messages) > 0;
+    if (extra->without_messages) settings.messages = NULL;
+    if (st == MLXR_OK) st = mlxr_settings_messages(&settings, messages, request->system != NULL, err);
     if (st == MLXR_OK && request->messages_json) st = alias_reasoning(messages, err);
     if (st == MLXR_OK && request->tools_json) {
         st = mlxr_json_parse(&tools, request->tools_json, strlen(request->tools_json), "tools", err);
@@ -277,10 +313,13 @@ static mlxr_status request_context(json_t **out, mlxr_prompt_builder *p, const m
             st = mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "prompt: tools are not a JSON list");
     }
     if (st == MLXR_OK) st = write_tools(&messages, &tools, p, err);
-    if (st == MLXR_OK && (json_object_set(context, "messages", messages) != 0 ||
-                          (tools && json_object_set(context, "tools", tools) != 0) ||
-                          !set_thinking(context, p, request->think) ||
-                          json_object_set_new(context, "add_generation_prompt", json_true()) != 0))
+    if (st == MLXR_OK && has_own) st = mark_end(marked, messages, err);
+    if (st == MLXR_OK &&
+        (json_object_set(context, "messages", messages) != 0 ||
+         (tools && json_object_set(context, "tools", tools) != 0) ||
+         !set_thinking(context, p, request->think) ||
+         json_object_set_new(context, "add_generation_prompt", json_boolean(!*marked)) != 0 ||
+         (extra->variables && json_object_update(context, (json_t *)(uintptr_t)extra->variables) != 0)))
         st = mlxr_fail_nomem(err, "prompt");
     if (st == MLXR_OK) {
         *out = context;
@@ -298,10 +337,43 @@ const char *mlxr_prompt_template_source(const mlxr_prompt_builder *p)
     return source ? source : mlxr_chat_template_source(p->chat, 0);
 }
 
+/* By another template than the folder's, with the folder's special tokens. */
+static mlxr_status render_by(char **out_text, size_t *out_n, const mlxr_prompt_builder *p, const char *source,
+                             json_t *context, int64_t now, mlxr_error *err)
+{
+    mlxr_template *t = NULL;
+    char *text = NULL;
+    mlxr_status st = mlxr_template_create(&t, source, strlen(source), "template", err);
+
+    if (st != MLXR_OK) return st;
+    if (json_object_update_missing(context, (json_t *)(uintptr_t)mlxr_chat_template_tokens(p->chat)) != 0 ||
+        !(text = json_dumps(context, JSON_COMPACT | JSON_REAL_PRECISION(17))))
+        st = mlxr_fail_nomem(err, "prompt");
+    if (st == MLXR_OK) st = mlxr_template_render(out_text, out_n, t, text, strlen(text), now, NULL, err);
+    free(text);
+    mlxr_template_free(t);
+    return st;
+}
+
+static mlxr_status render(char **out_text, size_t *out_n, mlxr_prompt_builder *p,
+                          const mlxr_prompt_extra *extra, json_t *context, int64_t now, mlxr_error *err)
+{
+    return extra->source ? render_by(out_text, out_n, p, extra->source, context, now, err)
+                         : mlxr_chat_template_render(out_text, out_n, p->chat, context, NULL, now, NULL, err);
+}
+
 mlxr_status mlxr_prompt_render(char **out_text, size_t *out_n, mlxr_prompt_builder *p,
                                const mlxr_request *request, int64_t now, mlxr_error *err)
 {
+    return mlxr_prompt_render_with(out_text, out_n, p, request, &(mlxr_prompt_extra){0}, now, err);
+}
+
+mlxr_status mlxr_prompt_render_with(char **out_text, size_t *out_n, mlxr_prompt_builder *p,
+                                    const mlxr_request *request, const mlxr_prompt_extra *extra, int64_t now,
+                                    mlxr_error *err)
+{
     json_t *context = NULL;
+    bool marked = false;
     mlxr_status st;
 
     *out_text = NULL;
@@ -314,15 +386,20 @@ mlxr_status mlxr_prompt_render(char **out_text, size_t *out_n, mlxr_prompt_build
         *out_n = strlen(*out_text);
         return MLXR_OK;
     }
-    if ((st = request_context(&context, p, request, err)) == MLXR_OK)
-        st = mlxr_chat_template_render(out_text, out_n, p->chat, context, NULL, now, NULL, err);
+    if ((st = request_context(&context, &marked, p, request, extra, err)) == MLXR_OK)
+        st = render(out_text, out_n, p, extra, context, now, err);
     if (st == MLXR_E_TEMPLATE && mlxr_messages_have_calls(json_object_get(context, "messages"))) {
         /* Some templates write the arguments of a call as they are, and want text. */
         mlxr_error first = err ? *err : (mlxr_error){0};
         st = mlxr_messages_set_arguments(json_object_get(context, "messages"), true, err);
-        if (st == MLXR_OK)
-            st = mlxr_chat_template_render(out_text, out_n, p->chat, context, NULL, now, NULL, err);
+        if (st == MLXR_OK) st = render(out_text, out_n, p, extra, context, now, err);
         if (st == MLXR_E_TEMPLATE && err) *err = first;
+    }
+    if (st == MLXR_OK && marked) st = cut_at_mark(*out_text, out_n, err);
+    if (st != MLXR_OK) {
+        free(*out_text);
+        *out_text = NULL;
+        *out_n = 0;
     }
     json_decref(context);
     return st;

@@ -52,6 +52,7 @@ typedef struct mlxr_answer {
     mlxr_part part; /* of the last event */
     mlxr_status failed;
     bool stopped; /* a stop string was found: nothing more is taken */
+    int i_stop;   /* which one, of the request's and then the folder's; -1: none */
 } mlxr_answer;
 
 /* parts: how the answer is told apart (its on_part and ud are not looked at); NULL: not. */
@@ -63,8 +64,10 @@ mlxr_status mlxr_answer_push(mlxr_answer *a, int32_t id, const char *text, size_
                              mlxr_error *err);
 /* Text that belongs to no token of its own (what a detokenizer held back); an event only if there is any. */
 mlxr_status mlxr_answer_push_rest(mlxr_answer *a, const char *text, size_t n, mlxr_error *err);
-/* What was held back, then COMPLETED. stats is complete by now. */
+/* What was held back, then COMPLETED, whose id is i_stop. stats is complete by now. */
 mlxr_status mlxr_answer_finish(mlxr_answer *a, const mlxr_stats *stats, mlxr_error *err);
+/* Whether the text so far ends within thinking. */
+bool mlxr_answer_is_thinking(const mlxr_answer *a);
 void mlxr_answer_clear(mlxr_answer *a);
 
 #endif

@@ -89,7 +89,7 @@ static mlxr_status check_thinking(mlxr_structures *s, const mlxr_request *r, con
         return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "request: think is %d, which is none of its values",
                          (int)r->think);
     if (r->think == MLXR_THINK_DEFAULT) return MLXR_OK;
-    if (r->raw || r->prompt_ids)
+    if (r->raw || (r->prompt_ids && !r->parts))
         return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
                          "request: think works through the chat template, which a raw prompt has not");
     if ((st = mlxr_prompt_capabilities(&can, s->folder->prompt, err)) != MLXR_OK) return st;
@@ -107,7 +107,7 @@ static mlxr_status check_thinking(mlxr_structures *s, const mlxr_request *r, con
 static mlxr_status find_format(const mlxr_answer_format **out, const mlxr_structures *s,
                                const mlxr_request *r, mlxr_error *err)
 {
-    bool parts = r->parts && !r->raw && !r->prompt_ids;
+    bool parts = r->parts && !r->raw;
     const char *name = parts ? r->answer_format : "plain";
 
     if (!name && r->tools_json) return mlxr_prompt_tools_format(out, s->folder->prompt, err);
@@ -131,7 +131,7 @@ static mlxr_status check_forms(const mlxr_request *r, mlxr_error *err)
         return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "request: tool_choice names no tool");
     if (r->tool_choice != MLXR_TOOL_CHOICE_AUTO && !r->parts)
         return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT, "request: tool_choice needs parts");
-    if (r->parts && (r->raw || r->prompt_ids) && r->tools_json)
+    if (r->parts && r->raw && r->tools_json)
         return mlxr_fail(err, MLXR_E_INVALID_ARGUMENT,
                          "request: tools work through the chat template, which a raw prompt has not");
     return MLXR_OK;
@@ -246,18 +246,34 @@ static mlxr_status need_vocabulary(mlxr_structures *s, mlxr_error *err)
     return st;
 }
 
+/* Whether a prompt that was given as tokens ends inside of thinking: its last tokens' text tells. */
+static mlxr_status ids_open_thinking(bool *out, const mlxr_structures *s, const mlxr_answer_format *f,
+                                     const mlxr_request *r, mlxr_error *err)
+{
+    size_t n = r->n_prompt_ids < 64 ? r->n_prompt_ids : 64, n_text;
+    char *text;
+    mlxr_status st = mlxr_tokenizer_decode(&text, &n_text, s->folder->tok,
+                                           r->prompt_ids + r->n_prompt_ids - n, n, false, err);
+
+    if (st != MLXR_OK) return st;
+    *out = mlxr_answer_prompt_opens_thinking(f, text, n_text);
+    mlxr_free(text);
+    return MLXR_OK;
+}
+
 mlxr_status mlxr_structure_make(mlxr_structure *out, mlxr_structures *s, const mlxr_request *r,
                                 const char *prompt, size_t n_prompt, mlxr_error *err)
 {
     const mlxr_answer_format *f;
     mlxr_answer_grammar p = mlxr_answer_grammar_default();
-    bool chat = r->parts && !r->raw && !r->prompt_ids;
+    bool chat = r->parts && !r->raw;
     mlxr_status st;
 
     *out = (mlxr_structure){0};
     if ((st = find_format(&f, s, r, err)) != MLXR_OK) return st;
     p.format = f;
     p.starts_thinking = chat && prompt && mlxr_answer_prompt_opens_thinking(f, prompt, n_prompt);
+    if (chat && !prompt && (st = ids_open_thinking(&p.starts_thinking, s, f, r, err)) != MLXR_OK) return st;
     p.may_think = chat && mlxr_prompt_thinks(s->folder->prompt, f) && r->think != MLXR_THINK_OFF;
     p.tools_json = chat ? r->tools_json : NULL;
     p.tool_choice = (mlxr_tool_choice_kind)r->tool_choice;

@@ -334,6 +334,40 @@ static void paths(void **state)
     }
 }
 
+/* Of a file that is cut off what was there stays, the rest is zeros, and that is told; other mappings are not concerned. */
+static void a_file_that_is_cut_off_reads_as_zeros(void **state)
+{
+    enum { N = 1 << 20, LEFT = 4096 };
+    static char bytes[N];
+    mlxr_error err = {0};
+    mlxr_map cut, whole, early;
+    unsigned sum = 0;
+
+    memset(bytes, 1, sizeof bytes);
+    assert_ok(mlxr_file_write(in("cut"), bytes, N, &err), &err);
+    assert_ok(mlxr_file_write(in("whole"), bytes, N, &err), &err);
+    assert_ok(mlxr_map_open(&early, in("whole"), &err), &err);
+    assert_ok(mlxr_map_guard(&err), &err);
+    assert_ok(mlxr_map_guard(&err), &err); /* a second time is fine */
+    assert_ok(mlxr_map_open(&cut, in("cut"), &err), &err);
+    assert_ok(mlxr_map_open(&whole, in("whole"), &err), &err);
+    assert_false(mlxr_map_damaged(&cut));
+    assert_int_equal(truncate(in("cut"), LEFT), 0);
+    for (size_t i = 0; i < N; i++) sum += cut.data[i];
+    assert_int_equal(sum, LEFT);
+    assert_true(mlxr_map_damaged(&cut));
+    assert_false(mlxr_map_damaged(&whole));
+    assert_false(mlxr_map_damaged(&early));
+    for (size_t i = sum = 0; i < N; i++) sum += whole.data[i];
+    assert_int_equal(sum, N);
+    mlxr_map_close(&cut);
+    assert_ok(mlxr_map_open(&cut, in("whole"), &err), &err); /* in the place that became free */
+    assert_false(mlxr_map_damaged(&cut));
+    mlxr_map_close(&cut);
+    mlxr_map_close(&whole);
+    mlxr_map_close(&early);
+}
+
 #define IN_DIR(test) cmocka_unit_test_setup_teardown(test, make_dir, clean_dir)
 
 int main(void)
@@ -352,6 +386,7 @@ int main(void)
         IN_DIR(a_folder_that_is_not_there_or_not_writable),
         IN_DIR(a_write_that_fails_leaves_the_old_file),
         IN_DIR(folders),
+        IN_DIR(a_file_that_is_cut_off_reads_as_zeros),
         cmocka_unit_test(paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

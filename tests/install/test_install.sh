@@ -38,7 +38,8 @@ if ldd "$prefix/static" 2>/dev/null | grep -q libmlxr; then wrong "the static ex
 
 # What the program writes about itself.
 for file in man/man1/mlxctl.1 man/man1/mlxctl-store-list.1 bash-completion/completions/mlxctl zsh/site-functions/_mlxctl \
-    fish/vendor_completions.d/mlxctl.fish; do
+    fish/vendor_completions.d/mlxctl.fish man/man1/mlxserve.1 bash-completion/completions/mlxserve \
+    fish/vendor_completions.d/mlxserve.fish mlxr/mlxserve.yaml; do
     [ -s "$root/share/$file" ] || wrong "share/$file is not there"
 done
 
@@ -63,7 +64,7 @@ if [ "$(uname -s)" = Linux ]; then
     diff "$prefix/declared" "$prefix/exported" || wrong "declared (<) and exported (>) symbols differ"
 fi
 
-for program in mlx-demo mlxctl; do
+for program in mlx-demo mlxctl mlxserve; do
     [ -x "$root/bin/$program" ] || wrong "bin/$program is not installed"
     "$root/bin/$program" --help >/dev/null || wrong "bin/$program --help failed"
 done

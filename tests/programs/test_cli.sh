@@ -73,7 +73,7 @@ expect "a broken file" 1 '' 'broken.json.*line 1' "$bin/mlx-demo" --model-paths-
 expect "an unknown device" 1 '' 'quantum' "$bin/mlx-demo" --device quantum --prompt x
 expect "an unknown ISA" 1 '' 'mmx' env MLXR_CPU=mmx "$bin/mlx-demo" --prompt x
 expect "the baseline ISA" 0 'baseline' '' env MLXR_CPU=baseline "$bin/mlx-demo" --prompt x --max-tokens 2
-expect "prompt too long" 1 '' '600.* tokens.*512|[0-9]+ tokens, the context holds 512' "$bin/mlx-demo" --prompt "$(printf 'x%.0s' $(seq 600))"
+expect "prompt too long" 1 '' '[0-9]+ tokens.*512' "$bin/mlx-demo" --prompt "$(printf 'x%.0s' $(seq 600))"
 
 printf 'piped prompt\n' | "$bin/mlx-demo" --runner mock --prompt - >"$tmp/out" 2>"$tmp/err"
 if grep -q '^You said: piped prompt$' "$tmp/out"; then ok; else bad "prompt from standard input"; fi

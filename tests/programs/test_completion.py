@@ -89,6 +89,9 @@ CASES = [
     ("mlxctl completion ", {"bash", "zsh", "fish"}, set()),
     ("mlxctl grammar ", {"check", "sample"}, set()),
     ("mlxctl help sto", {"store"}, {"run"}),
+    ("mlxctl serve --kv ", {"f32", "f16", "int8"}, {"smollm2"}),
+    ("mlxserve --kv ", {"f32", "f16", "int8"}, {"smollm2"}),
+    ("mlxserve --keep", {"--keep-alive"}, {"--kv"}),
 ]
 STORE_CASES = [
     ("mlxctl run smo", {"smollm2"}, {"team/assistant:1.0"}),
@@ -119,8 +122,8 @@ def test_bash(with_store):
         quoted = " ".join("'%s'" % w for w in words)
         r = run(["bash", "--norc", "-c",
                  ". ./mlxctl.bash; COMP_WORDBREAKS=$' \\t\\n\"\\'><=;|&(:'; COMP_WORDS=(%s); COMP_CWORD=%d; "
-                 "COMP_LINE='%s'; COMP_POINT=%d; _mlxctl; printf '%%s\\n' \"${COMPREPLY[@]}\"" %
-                 (quoted, len(words) - 1, line, len(line))])
+                 "COMP_LINE='%s'; COMP_POINT=%d; _%s; printf '%%s\\n' \"${COMPREPLY[@]}\"" %
+                 (quoted, len(words) - 1, line, len(line), words[0])])
         check("bash: no errors for %r" % line, r.stderr == "", r.stderr)
         got = {x for x in r.stdout.split("\n") if x}
         return got | {x + "/" for x in got if os.path.isdir(os.path.join(TMP, x))}
@@ -234,7 +237,7 @@ def test_man():
     r = run([MLXCTL, "man", man])
     check("man: written", r.returncode == 0, r.stderr)
     pages = sorted(os.listdir(man))
-    wanted = {"mlxctl.1"} | {"mlxctl-%s.1" % c["name"].replace(" ", "-") for c in TOLD}
+    wanted = {"mlxctl.1", "mlxserve.1"} | {"mlxctl-%s.1" % c["name"].replace(" ", "-") for c in TOLD}
     check("man: a page a command", set(pages) == wanted, sorted(set(pages) ^ wanted))
     for c in TOLD:
         if "alias" in c:

@@ -15,10 +15,10 @@ ONLY = sys.argv[3] if len(sys.argv) > 3 else ""
 MLXCTL = os.path.join(BIN, "mlxctl")
 TINY = os.path.join(SRC, "tests", "runner", "fixtures", "tiny_chat")
 TMP = tempfile.mkdtemp()
-sys.path[:0] = [os.path.join(SRC, "tests", "store"), os.path.join(SRC, "tests", "programs")]
+sys.path[:0] = [os.path.join(SRC, "tests", "store"), os.path.join(SRC, "tests", "programs"), os.path.join(SRC, "tests", "serve")]
 sys.dont_write_bytecode = True
 
-KNOWN_NEEDS = {"hub", "registry", "daemon", "network", "terminal", "slow", "recipe"}
+KNOWN_NEEDS = {"hub", "registry", "daemon", "server", "network", "terminal", "slow", "recipe"}
 passed, failed, parsed = 0, 0, 0
 
 
@@ -30,6 +30,8 @@ def module(name):
 
 
 models = module("crash_models")
+import daemon as serving  # noqa: E402
+
 registries, daemons, hubs = module("registry_server"), module("daemon_server"), module("hub_server")
 
 
@@ -61,6 +63,15 @@ def write(path, text):
         f.write(text)
 
 
+def prepare_receipts(work):
+    """receipt.json holds its request; answer.json does not, which is in request.json. Of the mock, which answers alike everywhere."""
+    body = {"model": "smollm2", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+    write(work + "/request.json", json.dumps(body))
+    with serving.Daemon(BIN, "--runner", "mock") as d:
+        write(work + "/receipt.json", d.post("/v1/messages", {**body, "receipt": "full"}).text)
+        write(work + "/answer.json", d.post("/v1/messages", {**body, "receipt": True}).text)
+
+
 def prepare(world):
     """What examples may name."""
     work, home = os.path.join(world, "work"), os.path.join(world, "home")
@@ -77,6 +88,7 @@ def prepare(world):
     write(work + "/Modelfile", "FROM ./SmolLM2-135M-Instruct-4bit\nPARAMETER temperature 0.3\nSYSTEM Be short.\n")
     write(work + "/recipe.yaml", "name: team/helper\nversion: \"1.0\"\nbase: {path: ./SmolLM2-135M-Instruct-4bit}\n"
                                  "system: Be short.\ndefaults: {temperature: 0.3}\n")
+    prepare_receipts(work)
     shutil.copytree(os.path.join(SRC, "tests", "convert", "fixtures", "adapters", "lora_quantized"), work + "/adapters")
     r = shell("mlxctl quantize SmolLM2-135M-Instruct-4bit Qwen3-4B-bf16 --dequantize --dtype bf16", world)
     check("prepared: a plain model", r.returncode == 0, r.stderr.decode())

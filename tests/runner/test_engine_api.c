@@ -914,6 +914,63 @@ static void closing_wakes_every_thread(void **state)
     }
 }
 
+struct embedded {
+    pthread_mutex_t lock;
+    pthread_cond_t told;
+    mlxr_embeddings rows;
+    mlxr_status status;
+    size_t n;
+};
+
+static void on_embedded(mlxr_embeddings *e, const mlxr_error *why, void *ud)
+{
+    struct embedded *got = ud;
+
+    pthread_mutex_lock(&got->lock);
+    got->rows = *e;
+    *e = (mlxr_embeddings){0};
+    got->status = why->code;
+    got->n++;
+    pthread_cond_signal(&got->told);
+    pthread_mutex_unlock(&got->lock);
+}
+
+static void embeddings_come_without_waiting(void **state)
+{
+    mlxr_engine *e = open_tiny("cpu");
+    mlxr_embed_options o = mlxr_embed_options_default();
+    int32_t ids[] = {1, 2, 3};
+    mlxr_input inputs[] = {{.text = "Hello", .n_text = 5}, {.ids = ids, .n_ids = 3}};
+    mlxr_embeddings want;
+
+    (void)state;
+    assert_ok(mlxr_engine_embed(&want, e, inputs, 2, &o, &err), &err);
+    for (int round = 0; round < 3; round++) {
+        struct embedded got = {.lock = PTHREAD_MUTEX_INITIALIZER, .told = PTHREAD_COND_INITIALIZER};
+        mlxr_embedding *m;
+        assert_ok(mlxr_embedding_start(&m, e, inputs, 2, &o, on_embedded, &got, &err), &err);
+        memset(ids, 0, sizeof ids); /* they were copied */
+        if (round == 1) mlxr_embedding_cancel(m);
+        if (round == 2) mlxr_engine_close(e);
+        pthread_mutex_lock(&got.lock);
+        while (!got.n) pthread_cond_wait(&got.told, &got.lock);
+        pthread_mutex_unlock(&got.lock);
+        mlxr_embedding_free(m);
+        assert_int_equal(got.n, 1);
+        if (round == 0) assert_ok(got.status, &err);
+        if (got.status == MLXR_OK) {
+            assert_int_equal(got.rows.n, 2);
+            assert_int_equal(got.rows.n_tokens, want.n_tokens);
+            assert_memory_equal(got.rows.values, want.values, 2 * want.n_dimensions * sizeof *want.values);
+        } else {
+            assert_int_equal(got.status, MLXR_E_CANCELLED);
+        }
+        mlxr_embeddings_clear(&got.rows);
+        memcpy(ids, (int32_t[]){1, 2, 3}, sizeof ids);
+    }
+    mlxr_embeddings_clear(&want);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -930,6 +987,7 @@ int main(void)
         cmocka_unit_test(a_failing_device_ends_everyone),
         cmocka_unit_test(a_row_that_is_no_number_ends_its_own),
         cmocka_unit_test(embeddings_and_scores_are_mlx_lms),
+        cmocka_unit_test(embeddings_come_without_waiting),
         cmocka_unit_test(inputs_that_cannot_be_read_are_refused),
         cmocka_unit_test(the_folder_chooses_pooling),
         cmocka_unit_test(the_folder_chooses_sampling),

@@ -124,6 +124,52 @@ static void the_folders_template_sees_tools_and_reasoning(void **state)
     expect(&q, false, "(f)(g)u:/;a:t/t;b:r/r;c:x/y;d:z/z;True");
 }
 
+/* A prompt ends where a last text of the assistant's does, whatever the template writes behind it. */
+static void the_assistants_text_is_gone_on_with(void **state)
+{
+    mlxr_request q = mlxr_request_default();
+    mlxr_prompt_builder *p;
+    mlxr_tokenizer *tok;
+    char *text;
+    size_t n;
+    json_t *variables = json_pack("{s:s}", "word", "w");
+
+    (void)state;
+    put_tokenizer("<|system|>");
+    put("tokenizer_config.json",
+        "{\"bos_token\": \"<s>\", \"chat_template\": \"{% for m in messages %}{{ m.role }}:{{ m.content | "
+        "trim }}<end>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}\"}");
+    q.messages_json = "[{\"role\":\"user\",\"content\":\"A\"},{\"role\":\"assistant\",\"content\":\"So, \"}]";
+    expect(&q, false, "user:A<end>assistant:So, ");
+    q.messages_json = "[{\"role\":\"user\",\"content\":\"A\"},{\"role\":\"assistant\",\"content\":\"\"}]";
+    expect(&q, false, "user:A<end>assistant:");
+    q.messages_json = "[{\"role\":\"assistant\",\"content\":\"B\"},{\"role\":\"user\",\"content\":\"A\"}]";
+    expect(&q, false, "assistant:B<end>user:A<end>assistant:");
+    /* one whose text does not come out */
+    q.messages_json = "[{\"role\":\"user\",\"content\":\"A\"},{\"role\":\"assistant\",\"content\":\"B\"}]";
+    put("tokenizer_config.json", "{\"bos_token\": \"<s>\", \"chat_template\": \"{{ messages | length }}\"}");
+    assert_ok(mlxr_tokenizer_open(&tok, folder, &err), &err);
+    assert_ok(mlxr_prompt_builder_open(&p, folder, tok, &err), &err);
+    assert_fails(mlxr_prompt_render(&text, &n, p, &q, 0, &err), MLXR_E_TEMPLATE, "gone on with", &err);
+    assert_null(text);
+    /* another template than the folder's */
+    q.messages_json = NULL;
+    q.prompt = "P";
+    assert_ok(mlxr_prompt_render_with(
+                  &text, &n, p, &q,
+                  &(mlxr_prompt_extra){.source = "{{ bos_token }}{{ word }}{{ messages[0].content }}",
+                                       .variables = variables},
+                  0, &err),
+              &err);
+    assert_string_equal(text, "<s>wP");
+    mlxr_free(text);
+    assert_fails(mlxr_prompt_render_with(&text, &n, p, &q, &(mlxr_prompt_extra){.source = "{% if"}, 0, &err),
+                 MLXR_E_TEMPLATE, "template", &err);
+    mlxr_prompt_builder_close(p);
+    mlxr_tokenizer_close(tok);
+    json_decref(variables);
+}
+
 static void a_template_without_tools_gets_them_in_words(void **state)
 {
     mlxr_request q = mlxr_request_default();
@@ -247,6 +293,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder_without_a_template_gets_the_llama_prompt),
         cmocka_unit_test(the_folders_template_sees_tools_and_reasoning),
+        cmocka_unit_test(the_assistants_text_is_gone_on_with),
         cmocka_unit_test(a_template_without_tools_gets_them_in_words),
         cmocka_unit_test(arguments_of_calls_are_what_the_template_wants),
         cmocka_unit_test(thinking_is_switched_by_the_names_that_templates_know),

@@ -156,6 +156,8 @@ void mlxr_answer_parser_free(mlxr_answer_parser *p);
  * anywhere. A marker in ordinary text counts as much: many vocabularies have <think> and <tool_call> as ordinary tokens. */
 mlxr_status mlxr_answer_parser_push(mlxr_answer_parser *p, const char *text, size_t n, bool special,
                                     mlxr_error *err);
+/* Whether the text so far ends within thinking. */
+bool mlxr_answer_parser_is_thinking(const mlxr_answer_parser *p);
 /* The end of the answer: what is held back comes out; a call that was cut off comes as content. */
 mlxr_status mlxr_answer_parser_finish(mlxr_answer_parser *p, mlxr_error *err);
 

@@ -410,6 +410,11 @@ mlxr_status mlxr_answer_parser_create(mlxr_answer_parser **out, const mlxr_answe
     return MLXR_OK;
 }
 
+bool mlxr_answer_parser_is_thinking(const mlxr_answer_parser *p)
+{
+    return p->state == IN_THINKING || (p->state == IN_BODY && p->body == MLXR_PART_THINKING);
+}
+
 void mlxr_answer_parser_free(mlxr_answer_parser *p)
 {
     if (!p) return;

@@ -1,0 +1,1 @@
+mlxr_test(test_serve_native SOURCES test_native.c ROOMS serve)
