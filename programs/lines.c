@@ -74,6 +74,13 @@ void lines_wake(const struct lines *l)
     if (l && write(l->wake[1], "", 1) < 0) errno = kept;
 }
 
+bool lines_waiting(const struct lines *l)
+{
+    struct pollfd in = {.fd = l->in_fd, .events = POLLIN};
+
+    return poll(&in, 1, 0) == 1 && (in.revents & POLLIN);
+}
+
 /* A signal may come at any time, most of it not while a call waits, and to any thread: only what is left in the pipe is
  * sure to end a wait. The flag is looked at after the pipe was emptied and before the wait. */
 ptrdiff_t lines_read_bytes(struct lines *l, char *to, size_t n)

@@ -24,6 +24,8 @@ void lines_remember(struct lines *l, const char *line);
 
 /* Bytes as they are typed: above 0 their number, 0 at the end, below 0 when interrupted. */
 ptrdiff_t lines_read_bytes(struct lines *l, char *to, size_t n);
+/* Whether a byte is there without waiting for it. */
+bool lines_waiting(const struct lines *l);
 
 /* ---- the editing part: lines_edit.c with libedit, lines_noedit.c without ---- */
 struct line_editor;

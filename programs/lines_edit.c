@@ -12,7 +12,7 @@
 
 #include "lines.h"
 
-enum { HISTORY_LINES = 1000 };
+enum { HISTORY_LINES = 1000, CTRL_D = 4 };
 
 struct line_editor {
     EditLine *el;
@@ -21,7 +21,8 @@ struct line_editor {
     char *history_file;
     const char *prompt;
     struct lines *lines;
-    bool pastes; /* it knows where a paste begins */
+    bool pastes;   /* it knows where a paste begins */
+    bool at_start; /* no character of the line has been read */
 };
 
 static const char paste_on[] = "\033[?2004h", paste_off[] = "\033[?2004l";
@@ -34,18 +35,25 @@ static char *prompt_of(EditLine *el)
     return (char *)(uintptr_t)e->prompt;
 }
 
-/* One character of the terminal. libedit's own would go on reading after a signal. */
+/* One character of the terminal. libedit's own would go on reading after a signal.
+ * A Ctrl-D typed ahead, while the terminal was not the editor's, is an end of input to the terminal, which it hands on
+ * as a NUL once it gives out single keys. One that waits there before the line has begun is that Ctrl-D; typed at the
+ * prompt a NUL is the key Ctrl-Space. */
 static int read_char(EditLine *el, wchar_t *out)
 {
     struct line_editor *e;
     mbstate_t state = {0};
+    bool ahead;
 
     el_get(el, EL_CLIENTDATA, &e);
+    ahead = e->at_start && lines_waiting(e->lines);
+    e->at_start = false;
     for (;;) {
         char c;
         ptrdiff_t n = lines_read_bytes(e->lines, &c, 1);
         size_t k;
         if (n <= 0) return (int)n;
+        if (ahead && c == '\0') c = CTRL_D;
         k = mbrtowc(out, &c, 1, &state);
         if (k == (size_t)-2) continue; /* more bytes of it are to come */
         if (k == (size_t)-1) {         /* no text: passed over */
@@ -158,6 +166,7 @@ enum lines_result line_editor_read(struct line_editor *e, const char *prompt, ml
     int n = 0;
 
     e->prompt = prompt;
+    e->at_start = true;
     if (e->pastes) fputs(paste_on, stdout);
     got = el_gets(e->el, &n);
     if (e->pastes) {

@@ -204,9 +204,19 @@ def terminal_tests(home):
     t.send("/show messages\r")
     check("what was said stays", t.wait_for("assistant: You said: 0 1 2") is not None, t.seen)
     check("in turns", t.wait_for("user: again\nassistant: You said: again\n") is not None, t.seen)
-    t.wait_for(">>> ")  # before that a Ctrl-D would be the terminal's, not the editor's
-    t.send("\x04")
+    t.wait_for(">>> ")
+    t.send("\x04")  # the prompt is there a little before the terminal is the editor's
     check("the end after Ctrl-C", t.end() == 0, t.seen)
+
+    # Typed ahead, while an answer comes: a line, and an end. Ctrl-Space is no end, at the prompt at least.
+    t = Terminal("--runner", "mock", "--mock-token-ms", "40", home=home)
+    t.wait_for(">>> ")
+    time.sleep(0.2)
+    t.send("\x00" + " ".join(str(i) for i in range(20)) + "\r")
+    check("an answer to end after", t.wait_for("You said: 0 1 2") is not None, t.seen)
+    t.send("ahead\r\x04")
+    check("a line typed ahead", t.wait_for("You said: ahead\n") is not None, t.seen)
+    check("an end typed ahead", t.end() == 0, t.seen)
 
     (Path(home) / ".editrc").write_text("bind -v\n")
     t = Terminal("--runner", "mock", home=home)
